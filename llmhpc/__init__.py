@@ -1,0 +1,1 @@
+"""llmhpc: from a crawl to a chat model on a Slurm cluster."""

@@ -1,0 +1,126 @@
+"""Every setting of a run: names, types, defaults, checks. YAML in conf/ only picks values."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar, NamedTuple
+
+from omegaconf import MISSING
+
+from llmhpc.errors import ConfigError
+
+NOT_IDENTITY = {"identity": False}  # field metadata: where or how fast it runs, not what it makes
+
+
+class Executor(Enum):
+    """Where tasks run: this process, this machine through submitit, or a Slurm cluster."""
+
+    debug = "debug"
+    local = "local"
+    slurm = "slurm"
+
+
+class Phase(NamedTuple):
+    """One array of tasks inside a step; a gate stands after each phase."""
+
+    name: str
+    ranks: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Resources:
+    """What one task (or, for a multi-process step, one node) asks of the cluster."""
+
+    nodes: int = 1
+    cpus: int = 1  # per process
+    gpus_per_node: int = 0
+    mem_gb: float = 4.0  # per node
+    timeout_min: int = 60
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "cpus", "mem_gb", "timeout_min"):
+            at_least(self, name, 1 if name != "mem_gb" else 0.1)
+        at_least(self, "gpus_per_node", 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class Stage:
+    """What every stage has; jobs/<kind>.py adds the rest.
+
+    ``roles`` names the inputs that ``run`` reads (role -> what plays it), ``needs`` says which step of
+    this pipeline plays each role.
+    """
+
+    group: ClassVar[str] = "stage"
+    roles: ClassVar[dict[str, str]] = {}
+    seeded: ClassVar[bool] = False  # True: the run's seed changes what this stage makes
+    in_place: ClassVar[bool] = (
+        False  # True: writes straight into the step's directory, and resumes from it
+    )
+
+    kind: str = MISSING
+    needs: dict[str, str] = field(default_factory=dict, metadata=NOT_IDENTITY)
+    ranks: int = 1  # array tasks, which is also the number of output shards
+    resources: Resources = field(default_factory=Resources, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        at_least(self, "ranks", 1)
+
+    def phases(self) -> list[Phase]:
+        """The arrays of this stage in order; most stages have one."""
+        return [Phase("main", self.ranks)]
+
+    def processes(self) -> int:
+        """Processes that one task is made of, over all its nodes; only training has more than one."""
+        return 1
+
+    def check_with(self, played_by: "dict[str, Stage]") -> None:
+        """Raise ConfigError if this stage does not fit what plays its roles (role -> its stage)."""
+
+    def before_launch(self) -> None:
+        """Raise ConfigError if something that must be on this machine's disk is not there."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Cluster:
+    """Where tasks run. Settings of Slurm are used by executor=slurm only."""
+
+    executor: Executor = Executor.local
+    max_parallel: int = (
+        0  # simultaneous tasks of one step; 0: as many as there are cores, or no cap on Slurm
+    )
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    python: str | None = None  # the interpreter of the nodes; default: the one that launches
+    slurm: dict[str, str] = field(
+        default_factory=dict
+    )  # further sbatch options: name without dashes -> value
+
+    def __post_init__(self) -> None:
+        at_least(self, "max_parallel", 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """One run: where, what, and the stages in between."""
+
+    name: str = MISSING
+    root: str = "runs"  # a folder that every node sees
+    seed: int = 0
+    dry_run: bool = False  # print the plan and stop
+    cluster: Cluster = field(default_factory=Cluster)
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+
+def at_least(owner: object, name: str, least: float) -> None:
+    """Raise ConfigError unless the field ``name`` of ``owner`` is ``least`` or more."""
+    value = getattr(owner, name)
+    if value < least:
+        raise ConfigError(f"{name}={value}: {least} or more")
+
+
+def fraction(owner: object, *names: str) -> None:
+    """Raise ConfigError unless each named field of ``owner`` lies in 0..1."""
+    for name in names:
+        if not 0 <= (value := getattr(owner, name)) <= 1:
+            raise ConfigError(f"{name}={value}: a fraction from 0 to 1")

@@ -1,0 +1,71 @@
+"""What a person sees while a run goes: a live table on a terminal, otherwise a line now and then."""
+
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+from typing_extensions import Self
+
+from llmhpc.files import read_json
+from llmhpc.plan import Step
+
+LINE_EVERY_S = 10.0
+STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "queued": "yellow"}
+
+
+class Display:
+    """Shows the state of every step; use as a context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.live = (
+            Live(console=self.console, refresh_per_second=4) if sys.stdout.isatty() else None
+        )
+        self.words: dict[str, str] = {}
+        self.last_line: dict[str, float] = {}
+        self.begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, states: dict[str, tuple[Step, str]], *, final: bool = False) -> None:
+        """``states``: step name -> (step, its line)."""
+        if self.live:
+            self.live.update(Group(*(self._text(n, s, states) for n, s in states.items())))
+            return
+        now = time.monotonic()
+        for name, (step, line) in states.items():
+            word = line.split(":")[0]
+            due = word == "running" and now - self.last_line.get(name, 0) >= LINE_EVERY_S
+            if word != self.words.get(name) and (name in self.words or word != "to run") or due:
+                self.words[name], self.last_line[name] = word, now
+                self.console.print(self._text(name, (step, line), states))
+            self.words.setdefault(name, word)
+
+    def _text(
+        self, name: str, state: tuple[Step, str], states: dict[str, tuple[Step, str]]
+    ) -> Text:
+        number = list(states).index(name) + 1
+        style = STYLES.get(state[1].split(":")[0], "dim")
+        elapsed = time.monotonic() - self.begun
+        clock = f"{int(elapsed // 60):3d}:{int(elapsed % 60):02d}"
+        return Text(f"{clock} [{number}/{len(states)}] {name:10} {state[1]}", style=style)
+
+
+def results(steps: list[Step]) -> list[str]:
+    """The lines that name what a person will look at: the report, the final checkpoint."""
+    lines = []
+    for step in steps:
+        if exports := read_json(step.out / "exports.json"):
+            lines.append(f"final checkpoint  {step.out / exports[-1]['path']}")
+        if (step.out / "report.html").exists():
+            lines.append(f"report            {step.out / 'report.html'}")
+    return lines

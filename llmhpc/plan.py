@@ -1,0 +1,102 @@
+"""Config in, ordered steps out: names, directories, fingerprints. Touches no disk."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from llmhpc.config import Config, Stage
+from llmhpc.errors import ConfigError
+
+FINGERPRINT_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one run with its inputs fixed."""
+
+    name: str
+    stage: Stage
+    seed: int
+    fingerprint: str
+    out: Path
+    inputs: dict[str, Path]  # role -> directory of the step that plays it
+    after: tuple[str, ...]  # names of those steps
+
+
+def plan(cfg: Config) -> list[Step]:
+    """The steps of a run, each after what it needs.
+
+    Raises ConfigError when stages need each other in a circle, need what is not there, or do not fit.
+    """
+    steps: dict[str, Step] = {}
+    for name in _order(cfg.stages):
+        stage = cfg.stages[name]
+        _check(name, stage, cfg.stages)
+        seed = cfg.seed if stage.seeded else 0
+        identity = {
+            "config": plain(stage, identity_only=True),
+            "inputs": {role: steps[need].fingerprint for role, need in stage.needs.items()},
+            "seed": seed,
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        fingerprint = digest[:FINGERPRINT_DIGITS]
+        steps[name] = Step(
+            name=name,
+            stage=stage,
+            seed=seed,
+            fingerprint=fingerprint,
+            out=Path(cfg.root).absolute() / f"{name}-{fingerprint}",
+            inputs={role: steps[need].out for role, need in sorted(stage.needs.items())},
+            after=tuple(sorted(set(stage.needs.values()))),
+        )
+    return list(steps.values())
+
+
+def plain(value: Any, *, identity_only: bool = False) -> Any:
+    """Dataclasses as plain JSON values; ``identity_only`` leaves out what does not change the result."""
+    if is_dataclass(value):
+        return {
+            f.name: plain(getattr(value, f.name), identity_only=identity_only)
+            for f in fields(value)
+            if not identity_only or f.metadata.get("identity", True)
+        }
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {key: plain(item, identity_only=identity_only) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, identity_only=identity_only) for item in value]
+    return value
+
+
+def _order(stages: dict[str, Stage]) -> list[str]:
+    for name, stage in stages.items():
+        for role, need in stage.needs.items():
+            if need not in stages:
+                raise ConfigError(
+                    f"stages.{name}.needs.{role}={need}: one of this run's stages, {', '.join(stages)}"
+                )
+    try:
+        graph = {name: set(stage.needs.values()) for name, stage in stages.items()}
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(f"stages.*.needs: a circle, {circle}; one of them must go") from None
+
+
+def _check(name: str, stage: Stage, stages: dict[str, Stage]) -> None:
+    roles = stage.roles
+    for role in stage.needs:
+        if roles and role not in roles:
+            raise ConfigError(f"stages.{name}.needs.{role}: {stage.kind} knows {', '.join(roles)}")
+    for role, meaning in roles.items():
+        if role not in stage.needs:
+            raise ConfigError(f"stages.{name}.needs.{role} is not set: {meaning}")
+    try:
+        stage.check_with({role: stages[need] for role, need in stage.needs.items()})
+    except ConfigError as error:
+        raise ConfigError(f"stages.{name}.{error}") from None

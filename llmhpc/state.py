@@ -1,0 +1,143 @@
+"""How far each step is, and why it would run: read from its directory, never from a running launcher."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmhpc import artifact, claim
+from llmhpc.config import Phase
+from llmhpc.files import read_json
+from llmhpc.plan import Step, plain
+
+DONE, RUNNING, QUEUED, FAILED, PARTIAL, TO_RUN = (
+    "done",
+    "running",
+    "queued",
+    "failed",
+    "partial",
+    "to run",
+)
+REASONS = 3
+
+
+@dataclass(frozen=True)
+class State:
+    """State of one step: a word, a line about it, the error and the log if it failed."""
+
+    word: str
+    note: str = ""
+    log: str = ""
+
+
+def state_of(home: Path, phases: list[Phase]) -> State:
+    """The state of the step in ``home``."""
+    if artifact.sealed(home):
+        return State(DONE)
+    attempts = _attempts(home)
+    running = [a for a in attempts if "end" not in a]
+    if claim.alive(home):
+        if running or any(artifact.missing_ranks(home, p.name, p.ranks) == [] for p in phases[:-1]):
+            return State(RUNNING, progress_line(home, phases))
+        return State(QUEUED if read_json(home / artifact.JOBS) else RUNNING)
+    if attempts and (error := attempts[-1].get("error")):
+        return State(FAILED, error, attempts[-1]["log"])
+    if running:
+        last = running[-1]
+        return State(FAILED, f"rank {last['rank']} of {last['phase']} was killed", last["log"])
+    if attempts:
+        return State(PARTIAL, progress_line(home, phases))
+    return State(TO_RUN)
+
+
+def progress_line(home: Path, phases: list[Phase]) -> str:
+    """Phase, tasks done, and how far the running tasks are with the time left."""
+    for phase in phases:
+        missing = artifact.missing_ranks(home, phase.name, phase.ranks)
+        if missing:
+            return _phase_line(home, phase, missing, len(phases) > 1)
+    return "checking"
+
+
+def _phase_line(home: Path, phase: Phase, missing: list[int], named: bool) -> str:
+    done = phase.ranks - len(missing)
+    parts = [phase.name] if named else []
+    if phase.ranks > 1:
+        parts.append(f"{done}/{phase.ranks} tasks")
+    seen = {r: p for r in missing if (p := _progress(home, phase.name, r))}
+    if not seen:
+        return ", ".join(parts)
+    first = next(iter(seen.values()))
+    if phase.ranks == 1:
+        parts.append(f"{first['done']:,.0f}/{first['total']:,.0f} {first['unit']}")
+    share = (done + sum(p["done"] / max(p["total"], 1e-9) for p in seen.values())) / phase.ranks
+    parts.append(f"{share:.0%}")
+    begun = [a["begin"] for a in _attempts(home) if a["phase"] == phase.name and "end" not in a]
+    if share > 0.01 and begun:
+        first_done = done / phase.ranks
+        left = (time.time() - min(begun)) * (1 - share) / max(share - first_done, 1e-9)
+        parts.append(f"{_clock(left)} left")
+    if first.get("note"):
+        parts.append(first["note"])
+    return ", ".join(parts)
+
+
+def _progress(home: Path, phase: str, rank: int) -> dict[str, Any] | None:
+    return read_json(home / artifact.PROGRESS / f"{phase}-{rank:05d}.json")
+
+
+def _attempts(home: Path) -> list[dict[str, Any]]:
+    """All attempts in the order of their beginnings."""
+    folder = home / artifact.ATTEMPTS
+    found = [a for path in folder.glob("*.json") if (a := read_json(path))]
+    return sorted(found, key=lambda a: a.get("end", a["begin"]))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def reason_to_run(step: Step, remade: set[str]) -> str:
+    """Why a step that is not done would run: the field or the input that changed, or that it is new.
+
+    ``remade`` names the steps of this plan that would run.
+    """
+    if (step.out / artifact.STEP).exists():
+        return "began before, not whole"
+    best: list[str] | None = None
+    for path in sorted(step.out.parent.glob(f"{step.name}-*/{artifact.STEP}")):
+        other = read_json(path)
+        if other and other.get("name") == step.name:
+            changes = _changes(other, step, remade)
+            if best is None or len(changes) < len(best):
+                best = changes
+    if best is None:
+        return "new"
+    more = f" and {len(best) - REASONS} more" if len(best) > REASONS else ""
+    return "; ".join(best[:REASONS]) + more
+
+
+def _changes(other: dict[str, Any], step: Step, remade: set[str]) -> list[str]:
+    found = [
+        f"{key}: {old} -> {new}"
+        for key, old, new in _differences(
+            other["identity"], plain(step.stage, identity_only=True), ""
+        )
+    ]
+    if other["seed"] != step.seed:
+        found.append(f"seed: {other['seed']} -> {step.seed}")
+    for role, path in step.inputs.items():
+        if other["inputs"].get(role) != str(path):
+            name = step.stage.needs[role]
+            found.append(f"input {role} changed ({name}{' runs' if name in remade else ''})")
+    return found
+
+
+def _differences(old: Any, new: Any, key: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        prefix = f"{key}." if key else ""
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{prefix}{k}")]
+    return [(key, old, new)]

@@ -1,0 +1,121 @@
+"""The plan is pure: the same settings give the same steps, a change makes only what is downstream again."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+
+from llmhpc.config import Config, Resources, Stage
+from llmhpc.errors import ConfigError
+from llmhpc.plan import plan
+
+
+@dataclass(kw_only=True, slots=True)
+class Source(Stage):
+    kind: str = "source"
+    pages: int = 3
+
+
+@dataclass(kw_only=True, slots=True)
+class Reader(Stage):
+    roles: ClassVar[dict[str, str]] = {"documents": "what it reads"}
+    kind: str = "reader"
+    threshold: float = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class Seeded(Reader):
+    seeded: ClassVar[bool] = True
+    kind: str = "seeded"
+
+
+def run(**changes) -> Config:
+    stages = {
+        "a": Source(),
+        "b": Reader(needs={"documents": "a"}),
+        "c": Seeded(needs={"documents": "b"}),
+    }
+    return Config(name="t", root="/r", stages=stages, **changes)
+
+
+def fingerprints(cfg: Config) -> dict[str, str]:
+    return {step.name: step.fingerprint for step in plan(cfg)}
+
+
+def test_the_same_settings_give_the_same_steps():
+    assert plan(run()) == plan(run())
+
+
+def test_a_changed_threshold_makes_only_what_is_downstream_again():
+    old, cfg = fingerprints(run()), run()
+    cfg.stages["b"].threshold = 0.6
+    new = fingerprints(cfg)
+    assert {name for name in old if old[name] != new[name]} == {"b", "c"}
+
+
+def test_where_it_runs_does_not_change_what_it_makes():
+    cfg = run()
+    cfg.stages["a"].resources = Resources(cpus=8, mem_gb=64)
+    assert fingerprints(cfg) == fingerprints(run())
+
+
+def test_a_seed_changes_only_what_uses_it():
+    old, new = fingerprints(run()), fingerprints(run(seed=1))
+    assert {name for name in old if old[name] != new[name]} == {"c"}
+
+
+def test_stages_in_a_circle_are_named():
+    cfg = run()
+    cfg.stages["b"].needs = {"documents": "c"}
+    with pytest.raises(ConfigError, match="circle, b -> c -> b|circle, c -> b -> c"):
+        plan(cfg)
+
+
+def test_an_unknown_need_lists_what_there_is():
+    cfg = run()
+    cfg.stages["b"].needs = {"documents": "nothing"}
+    with pytest.raises(ConfigError, match=r"stages.b.needs.documents=nothing: .*a, b, c"):
+        plan(cfg)
+
+
+def test_a_role_that_nobody_plays_says_what_it_wants():
+    cfg = run()
+    cfg.stages["b"].needs = {}
+    with pytest.raises(ConfigError, match="stages.b.needs.documents is not set: what it reads"):
+        plan(cfg)
+
+
+def test_a_role_that_the_stage_does_not_know_is_refused():
+    cfg = run()
+    cfg.stages["b"].needs = {"documents": "a", "pages": "a"}
+    with pytest.raises(ConfigError, match="stages.b.needs.pages: reader knows documents"):
+        plan(cfg)
+
+
+def test_ranks_of_less_than_one_are_refused():
+    with pytest.raises(ConfigError, match="ranks=0: 1 or more"):
+        Source(ranks=0)
+
+
+def test_resources_are_checked():
+    with pytest.raises(ConfigError, match="timeout_min=0: 1 or more"):
+        Resources(timeout_min=0)
+    with pytest.raises(ConfigError, match="mem_gb=0.01: 0.1 or more"):
+        Resources(mem_gb=0.01)
+
+
+@dataclass(kw_only=True, slots=True)
+class Choosy(Reader):
+    kind: str = "choosy"
+    limits: list[int] = field(default_factory=list)
+
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        if played_by["documents"].pages < 4:
+            raise ConfigError(f"needs.documents: {played_by['documents'].pages} pages; 4 or more")
+
+
+def test_a_stage_can_refuse_what_plays_its_role():
+    cfg = run()
+    cfg.stages["b"] = Choosy(needs={"documents": "a"})
+    with pytest.raises(ConfigError, match="stages.b.needs.documents: 3 pages; 4 or more"):
+        plan(cfg)
