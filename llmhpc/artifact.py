@@ -43,6 +43,7 @@ def order(step: Step) -> None:
             "kind": step.stage.kind,
             "fingerprint": step.fingerprint,
             "seed": step.seed,
+            "processes": step.stage.processes(),
             "config": plain(step.stage),
             "identity": plain(step.stage, identity_only=True),
             "inputs": {role: str(path) for role, path in step.inputs.items()},

@@ -106,6 +106,9 @@ class _Work:
         if not self.claimed:
             if not claim.take(self.step.out):
                 return 0  # another launcher makes it: wait for its seal
+            if artifact.sealed(self.step.out):
+                claim.release(self.step.out)
+                return 0
             artifact.order(self.step)
             self.claimed = True
         self._collect()

@@ -34,20 +34,18 @@ def state_of(home: Path, phases: list[Phase]) -> State:
     """The state of the step in ``home``."""
     if artifact.sealed(home):
         return State(DONE)
-    attempts = _attempts(home)
+    attempts = _latest_attempts(home)
     running = [a for a in attempts if "end" not in a]
     if claim.alive(home):
-        if running or any(artifact.missing_ranks(home, p.name, p.ranks) == [] for p in phases[:-1]):
-            return State(RUNNING, progress_line(home, phases))
-        return State(QUEUED if read_json(home / artifact.JOBS) else RUNNING)
-    if attempts and (error := attempts[-1].get("error")):
-        return State(FAILED, error, attempts[-1]["log"])
+        begun = attempts or not read_json(home / artifact.JOBS)
+        return State(RUNNING, progress_line(home, phases)) if begun else State(QUEUED)
+    errors = [a for a in attempts if "error" in a]
+    if errors:
+        return State(FAILED, errors[0]["error"], errors[0]["log"])
     if running:
         last = running[-1]
         return State(FAILED, f"rank {last['rank']} of {last['phase']} was killed", last["log"])
-    if attempts:
-        return State(PARTIAL, progress_line(home, phases))
-    return State(TO_RUN)
+    return State(PARTIAL, progress_line(home, phases)) if attempts else State(TO_RUN)
 
 
 def progress_line(home: Path, phases: list[Phase]) -> str:
@@ -72,7 +70,9 @@ def _phase_line(home: Path, phase: Phase, missing: list[int], named: bool) -> st
         parts.append(f"{first['done']:,.0f}/{first['total']:,.0f} {first['unit']}")
     share = (done + sum(p["done"] / max(p["total"], 1e-9) for p in seen.values())) / phase.ranks
     parts.append(f"{share:.0%}")
-    begun = [a["begin"] for a in _attempts(home) if a["phase"] == phase.name and "end" not in a]
+    begun = [
+        a["begin"] for a in _latest_attempts(home) if a["phase"] == phase.name and "end" not in a
+    ]
     if share > 0.01 and begun:
         first_done = done / phase.ranks
         left = (time.time() - min(begun)) * (1 - share) / max(share - first_done, 1e-9)
@@ -86,11 +86,13 @@ def _progress(home: Path, phase: str, rank: int) -> dict[str, Any] | None:
     return read_json(home / artifact.PROGRESS / f"{phase}-{rank:05d}.json")
 
 
-def _attempts(home: Path) -> list[dict[str, Any]]:
-    """All attempts in the order of their beginnings."""
-    folder = home / artifact.ATTEMPTS
-    found = [a for path in folder.glob("*.json") if (a := read_json(path))]
-    return sorted(found, key=lambda a: a.get("end", a["begin"]))
+def _latest_attempts(home: Path) -> list[dict[str, Any]]:
+    """The last attempt of every task that was started, in the order of their beginnings."""
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in sorted((home / artifact.ATTEMPTS).glob("*.json")):
+        if attempt := read_json(path):
+            latest[attempt["phase"], attempt["rank"]] = attempt
+    return sorted(latest.values(), key=lambda a: a["begin"])
 
 
 def _clock(seconds: float) -> str:

@@ -31,13 +31,13 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
     A phase of a single rank also runs the gate that stands behind it.
     """
     home = Path(home)
-    stage = stage_of(home)
-    process = process_index(stage.processes())
+    process = process_index(_order(home)["processes"])
     if not artifact.sealed(home) and not artifact.mark_path(home, phase, rank).exists():
-        os.environ.setdefault("OMP_NUM_THREADS", str(stage.resources.cpus))
         with Attempt(home, phase, rank, record=process == 0):
+            stage = stage_of(home)
+            os.environ.setdefault("OMP_NUM_THREADS", str(stage.resources.cpus))
             _work(home, stage, phase, rank, process)
-    if process == 0 and dict(stage.phases())[phase] == 1:
+    if process == 0 and dict(stage_of(home).phases())[phase] == 1:
         gate(home, phase)
 
 
@@ -50,6 +50,7 @@ def gate(home: str | Path, phase: str) -> None:
     if artifact.sealed(home):
         return
     phases = stage_of(home).phases()
+    _gate_note(home, phase).unlink(missing_ok=True)
     try:
         marks = artifact.check_marks(home, phase, dict(phases)[phase])
         if phase == phases[-1].name:
@@ -57,16 +58,19 @@ def gate(home: str | Path, phase: str) -> None:
                 marks += artifact.check_marks(home, name, ranks)
             _seal(home, marks)
     except ArtifactError as error:
-        note_failure(home, phase, str(error))
+        _note_failure(home, phase, str(error))
         raise
 
 
-def note_failure(home: Path, phase: str, error: str) -> None:
-    """Record that a gate found a phase wanting."""
+def _gate_note(home: Path, phase: str) -> Path:
+    """Where a gate that found a phase wanting says so; read like the attempt of a task."""
+    return home / artifact.ATTEMPTS / f"{phase}.gate.json"
+
+
+def _note_failure(home: Path, phase: str, error: str) -> None:
     now = time.time()
-    path = home / artifact.ATTEMPTS / f"{phase}.gate.json"
     entry = {"phase": phase, "rank": -1, "begin": now, "end": now, "cause": "error", "error": error}
-    write_json(path, entry | {"log": _log_path(), "host": socket.gethostname()})
+    write_json(_gate_note(home, phase), entry | {"log": _log_path(), "host": socket.gethostname()})
 
 
 def remaining(home: Path, stage: Stage) -> list[tuple[Phase, list[int]]]:
@@ -160,7 +164,7 @@ def _scratch(home: Path, phase: str, rank: int) -> Path:
 
 def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
     marked = {name: entry for mark in marks for name, entry in mark["files"].items()}
-    files = {name: marked[name] for name in sorted(marked) if not name.startswith(artifact.WORK)}
+    files = {name: marked[name] for name in sorted(marked) if Path(name).parts[0] != artifact.WORK}
     if strays := sorted(set(artifact.output_names(home)) - set(marked)):
         raise ArtifactError(f"{home}: {', '.join(strays[:5])} belong to no rank; remove them")
     attempts = [read_json(path) for path in sorted((home / artifact.ATTEMPTS).glob("*.json"))]

@@ -40,7 +40,10 @@ def test_a_damaged_file_is_found_before_the_seal(tmp_path, damage, message):
 
 
 def test_counts_of_ranks_add_up_through_nested_tables():
-    parts = [{"documents": 1, "rules": {"a": {"kept": 1}}}, {"documents": 2, "rules": {"b": {"kept": 3}}}]
+    parts = [
+        {"documents": 1, "rules": {"a": {"kept": 1}}},
+        {"documents": 2, "rules": {"b": {"kept": 3}}},
+    ]
     assert artifact.add_up(parts) == {"documents": 3, "rules": {"a": {"kept": 1}, "b": {"kept": 3}}}
 
 

@@ -12,7 +12,9 @@ HOLD = (
 
 
 def holder(home):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(home)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "True\n"
     return process
 
@@ -38,7 +40,9 @@ def test_the_claim_of_a_killed_launcher_is_free(tmp_path):
 def test_of_many_launchers_at_once_one_gets_the_claim(tmp_path):
     code = HOLD.replace("time.sleep(60)", "time.sleep(2)")
     many = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(6)
     ]
     answers = [process.communicate()[0] for process in many]

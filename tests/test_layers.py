@@ -87,8 +87,11 @@ def test_only_one_folder_knows_an_engine(engine, homes):
 
 def test_every_package_is_listed_for_installation():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
     there = {
-        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "llmhpc").rglob("__init__.py")
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "llmhpc").rglob("__init__.py")
     } | {f"llmhpc.{name}" for name in ("jobs", "kernels", "conf")}
     assert listed == there

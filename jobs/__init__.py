@@ -1,0 +1,1 @@
+"""The stages: one file for each kind of work, with its settings and its run."""

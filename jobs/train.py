@@ -1,0 +1,102 @@
+"""Train a model on a tokenize step's tokens; every checkpoint is also exported to a Hugging Face folder.
+
+By hand, as four processes of one machine:
+    torchrun --nproc_per_node=4 -m llmhpc.step DIR
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from llmhpc.config import NOT_IDENTITY, Stage, at_least
+from llmhpc.errors import ConfigError
+from llmhpc.models import Model
+from llmhpc.task import Task
+from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
+
+
+@dataclass(kw_only=True, slots=True)
+class Config(Stage):
+    """Architecture, layout and schedule, and how often to save and to speak."""
+
+    roles: ClassVar[dict[str, str]] = {
+        "tokens": "a step that writes tokens.json",
+        "tokenizer": "a step that writes tokenizer/",
+    }
+    seeded: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
+
+    kind: str = "train"
+    model: Model = MISSING
+    parallel: Parallel = field(default_factory=Parallel, metadata=NOT_IDENTITY)
+    schedule: Schedule = field(default_factory=Schedule)
+    checkpoint_every: int = 100  # steps; the last step always has a checkpoint
+    log_every: int = field(default=1, metadata=NOT_IDENTITY)  # steps
+
+    def __post_init__(self) -> None:
+        Stage.__post_init__(self)
+        at_least(self, "checkpoint_every", 1)
+        at_least(self, "log_every", 1)
+        if self.ranks != 1:
+            raise ConfigError(f"ranks={self.ranks}: 1, the processes of training are in parallel")
+        if not isinstance(self.model, Model):
+            raise ConfigError("model is not set: choose one, as in model=llama_4m")
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        parallel, nodes = self.parallel, self.resources.nodes
+        self.model.check_split(tp=parallel.tp, pp=parallel.pp)
+        accumulation = self.schedule.accumulation(parallel)
+        alternating = parallel.pp_order is PipelineOrder.one_forward_one_backward
+        if alternating and accumulation < parallel.pp - 1:
+            raise ConfigError(
+                f"parallel.pp={parallel.pp}: with {accumulation} micro-batches per step at most "
+                f"{accumulation + 1}; make parallel.micro_batch smaller"
+            )
+        length = self.schedule.sequence_length
+        if parallel.tp_mode is TensorMode.REDUCE_SCATTER and length % parallel.tp:
+            raise ConfigError(
+                f"schedule.sequence_length={length}: a multiple of parallel.tp={parallel.tp}"
+            )
+        processes, gpus = parallel.processes(), self.resources.gpus_per_node
+        if processes % nodes:
+            raise ConfigError(
+                f"resources.nodes={nodes}: a divisor of dp x tp x pp = "
+                f"{parallel.dp} x {parallel.tp} x {parallel.pp} = {processes} processes"
+            )
+        if gpus and processes // nodes != gpus:
+            raise ConfigError(
+                f"resources.gpus_per_node={gpus}: {processes // nodes}, one for each process of a node"
+            )
+
+    def processes(self) -> int:
+        """One for each cell of the layout."""
+        return self.parallel.processes()
+
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        """Raise ConfigError unless the model's vocabulary is the tokenizer's."""
+        expected = getattr(played_by["tokenizer"], "vocab_size", None)
+        if expected is not None and self.model.vocab_size != expected:
+            raise ConfigError(
+                f"model.vocab_size={self.model.vocab_size}: {expected}, as the tokenizer step has"
+            )
+
+
+def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
+    """Train to the last step, from the newest whole checkpoint in ``out`` if there is one."""
+    from llmhpc.train.processes import joined
+    from llmhpc.train.trainer import Trainer
+
+    with joined(cfg.processes(), cfg.resources, out / "work") as place:
+        trainer = Trainer(
+            model=cfg.model,
+            parallel=cfg.parallel,
+            schedule=cfg.schedule,
+            inputs=inputs,
+            out=out,
+            task=task,
+            place=place,
+        )
+        return trainer.train(checkpoint_every=cfg.checkpoint_every, log_every=cfg.log_every)

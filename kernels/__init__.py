@@ -1,0 +1,1 @@
+"""Kernels: for each a reference, a fast version and a chooser that says which was taken and why."""

@@ -1,0 +1,151 @@
+"""Four-way "which text continues this one", made from the held-out documents themselves."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from llmhpc.errors import StageError
+from llmhpc.evals.heldout import Document
+
+CHOICES = 4
+ALIKE = 64  # the texts of one question are those of nearest length among at most this many
+BOUNDARY = re.compile(r"\s*\n\s*|(?<=[.!?])\s+")  # ends of lines and of sentences
+
+
+class Window(NamedTuple):
+    """A stretch of a document: what is shown, the whitespace after it, and what truly follows."""
+
+    document: str
+    start: int  # character in the document
+    context: str
+    gap: str
+    continuation: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.document}#{self.start}"
+
+
+def make_items(
+    documents: list[Document], items: int, context_bytes: int, continuation_bytes: int, least: int
+) -> list[dict[str, Any]]:
+    """Four-way items: the documents alone decide them, not their order, the model or the tokenizer.
+
+    Four stretches of four documents, alike in the length of their continuations, make four items: each
+    asks which of the four continuations follows its own context. So a model that judges a text without
+    its context is right in one of four, whatever it prefers: what is above chance comes from the context.
+    Documents take turns, as far as the lengths allow. No continuation is found in another document of its
+    four. All choices of an item begin with the same whitespace, so that layout gives nothing away. The right
+    answer stands equally often at each place.
+
+    Returns:
+        At most ``items`` records {"id", "document", "context", "choices" (4), "gold"}.
+
+    Raises:
+        StageError: fewer than ``least`` items are possible.
+    """
+    texts = {document.id: document.text for document in documents}
+    windows = [
+        window
+        for document in documents
+        for window in _windows(document, context_bytes, continuation_bytes)
+    ]
+    records: list[dict[str, Any]] = []
+    for four in _fours(_in_turns(windows), texts):
+        if len(records) + CHOICES > items:
+            break
+        for gold, window in enumerate(four):
+            choices = [window.gap + other.continuation for other in four]
+            records.append(
+                {
+                    "id": window.id,
+                    "document": window.document,
+                    "context": window.context,
+                    "choices": choices,
+                    "gold": gold,
+                }
+            )
+    if len(records) < least:
+        raise StageError(
+            f"continuation: {len(records)} items possible from {len(documents)} held-out documents, "
+            f"{least} needed; hold out more documents, or set a smaller items_min"
+        )
+    return records
+
+
+def _hash(*parts: str) -> bytes:
+    """The same everywhere and always, unlike ``hash``; orders things by chance."""
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _windows(document: Document, context_bytes: int, continuation_bytes: int) -> Iterator[Window]:
+    """Stretches of one document that do not overlap, cut at ends of lines or sentences.
+
+    A context has at least ``context_bytes``, a continuation at least ``continuation_bytes``; both are at most
+    twice that, else the stretch is left out.
+    """
+    text = document.text
+    ends = [(match.start(), match.end()) for match in BOUNDARY.finditer(text)]
+    start, middle = 0, None  # middle: the (end, end of whitespace) between context and continuation
+    for end, after in ends:
+        if middle is None:
+            size = _bytes(text[start:end])
+            if size > 2 * context_bytes:
+                start = after
+            elif size >= context_bytes:
+                middle = (end, after)
+            continue
+        size = _bytes(text[middle[1] : end])
+        if size < continuation_bytes:
+            continue
+        if size <= 2 * continuation_bytes:
+            yield Window(
+                document.id,
+                start,
+                text[start : middle[0]],
+                text[middle[0] : middle[1]],
+                text[middle[1] : end],
+            )
+        start, middle = after, None
+
+
+def _in_turns(windows: list[Window]) -> list[Window]:
+    """A first window of every document, then a second of every document, and so on; else by chance."""
+    turns: dict[str, int] = {}
+    order = []
+    for window in sorted(windows, key=lambda window: _hash("window", window.id)):
+        turn = turns[window.document] = turns.get(window.document, -1) + 1
+        order.append((turn, _hash("turn", window.id), window))
+    return [window for *_, window in sorted(order)]
+
+
+def _fours(windows: list[Window], texts: dict[str, str]) -> Iterator[list[Window]]:
+    """Windows that can stand for each other, early ones first; each is used once at most."""
+    left = list(windows)
+    ahead = min(ALIKE, len(texts))  # about one turn of the documents
+    while left:
+        first, *rest = left
+        four = [first]
+        size = _bytes(first.continuation)
+        for other in sorted(rest[:ahead], key=lambda w: (abs(_bytes(w.continuation) - size), w.id)):
+            if all(_apart(other, member, texts) for member in four):
+                four.append(other)
+            if len(four) == CHOICES:
+                yield sorted(four, key=lambda window: _hash("place", window.id))
+                break
+        used = set(four) if len(four) == CHOICES else {first}
+        left = [window for window in left if window not in used]
+
+
+def _apart(one: Window, other: Window, texts: dict[str, str]) -> bool:
+    """Two windows of different documents, neither of whose continuations is in the other's document."""
+    return (
+        one.document != other.document
+        and one.continuation not in texts[other.document]
+        and other.continuation not in texts[one.document]
+    )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

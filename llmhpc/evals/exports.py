@@ -1,0 +1,81 @@
+"""The checkpoints of a training step as Hugging Face folders: found, checked and loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmhpc.errors import ArtifactError
+from llmhpc.files import read_json, sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NEEDED = ("config.json", "tokenizer.json")
+
+
+class Export(NamedTuple):
+    """One exported checkpoint."""
+
+    step: int
+    tokens: int  # seen in training until then
+    name: str  # its path as the training step wrote it
+    folder: Path
+
+
+class Checkpoint(NamedTuple):
+    """An export in memory."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    max_length: int  # positions
+    weights: str  # hash of the weights
+
+
+def find_exports(train: Path) -> list[Export]:
+    """The exports that ``train``/exports.json lists, by rising step.
+
+    Raises:
+        ArtifactError: no list, an empty one, or an export without one of its files.
+    """
+    listed: list[dict[str, Any]] | None = read_json(train / "exports.json")
+    if not listed:
+        raise ArtifactError(f"{train / 'exports.json'}: lists no exported checkpoint")
+    exports = [Export(e["step"], e["tokens"], e["path"], train / e["path"]) for e in listed]
+    for export in exports:
+        missing = [name for name in NEEDED if not (export.folder / name).is_file()]
+        if not any(export.folder.glob("*.safetensors")):
+            missing.append("*.safetensors")
+        if missing:
+            raise ArtifactError(
+                f"{export.folder}: no {', '.join(missing)}; the export is not whole"
+            )
+    return sorted(exports)
+
+
+def load(export: Export) -> Checkpoint:
+    """The model in evaluation mode: on the GPU in the export's own type, else on CPU in float32.
+
+    Raises:
+        ArtifactError: the export does not say how long its contexts are, or how a document begins.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gpu = torch.cuda.is_available()
+    model = AutoModelForCausalLM.from_pretrained(
+        export.folder, dtype="auto" if gpu else torch.float32, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(export.folder, local_files_only=True)
+    max_length = getattr(model.config, "max_position_embeddings", None)
+    if not max_length:
+        raise ArtifactError(f"{export.folder}/config.json: no max_position_embeddings")
+    if tokenizer.bos_token_id is None:
+        raise ArtifactError(
+            f"{export.folder}: the tokenizer has no bos token, which begins documents"
+        )
+    model.to("cuda" if gpu else "cpu").eval()  # type: ignore[arg-type]
+    return Checkpoint(model, tokenizer, max_length, weights_hash(export.folder))
+
+
+def weights_hash(folder: Path) -> str:
+    """One hash over all weights of a folder."""
+    return "-".join(sha256(path)[:16] for path in sorted(folder.glob("*.safetensors")))

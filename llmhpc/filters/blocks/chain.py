@@ -1,0 +1,97 @@
+"""The filter stage of one rank: pages, main text, rules in order, documents and what was removed."""
+
+# ruff: noqa: TID253 - imported by the run of a job only
+import importlib
+from collections import deque
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.writers import JsonlWriter
+
+from llmhpc.errors import ConfigError, StageError
+from llmhpc.filters import EXTRACT, Extraction, Rule
+from llmhpc.filters.blocks.explained import Explained
+from llmhpc.filters.blocks.extract import MainText
+from llmhpc.filters.blocks.pages import Pages
+from llmhpc.task import Task
+
+FILE = "${rank}.jsonl"  # datatrove writes rank 3 to 00003.jsonl.zst
+
+
+def filter_pages(
+    pages: Path, extraction: Extraction, rules: dict[str, Rule], out: Path, task: Task
+) -> dict[str, Any]:
+    """Write documents/ and removed/<rule>/ below ``out``; returns counts per rule and reason.
+
+    Raises StageError if a block's package is missing or the extraction fails on everything, ConfigError
+    if there are more ranks than files of pages.
+    """
+    files = len(list(pages.glob("*.warc.gz")))
+    if task.ranks > files:
+        raise ConfigError(
+            f"ranks={task.ranks}: only {files} files of pages to share; {files} or fewer"
+        )
+    try:
+        reader = Pages(pages, partial(task.progress))
+        extract = MainText(extraction, _removed(out, EXTRACT))
+        blocks = {name: _block(rule, _removed(out, name)) for name, rule in rules.items()}
+    except ImportError as error:
+        raise StageError(f"a package of the filter stage is missing: {error}") from error
+    writer = JsonlWriter(str(out / "documents"), FILE, compression="zstd")
+
+    stream = None
+    for block in [reader, extract, *blocks.values(), writer]:
+        stream = block.run(stream, task.rank, task.ranks)
+    deque(stream, maxlen=0)
+    return {
+        "documents_in": _total(extract, "total"),
+        "documents": _total(writer, "total"),
+        "bytes_in": reader.html_bytes,
+        "characters": _total(writer, "doc_len"),
+        EXTRACT: _counts(extract),
+        "rules": {name: _counts(block) for name, block in blocks.items()},
+    }
+
+
+def _block(rule: Rule, removed: JsonlWriter) -> BaseFilter:
+    return importlib.import_module(f"llmhpc.filters.{rule.kind}").build(rule, removed)
+
+
+def _removed(out: Path, name: str) -> JsonlWriter:
+    """Writes dropped documents to removed/<name>/ and puts the name of the rule on each."""
+
+    def adapter(writer: JsonlWriter, document: Document) -> dict[str, Any]:
+        return {
+            "text": document.text,
+            "id": document.id,
+            "metadata": document.metadata | {"dropped_by": name},
+        }
+
+    return JsonlWriter(str(out / "removed" / name), FILE, compression="zstd", adapter=adapter)
+
+
+def _total(block: PipelineStep, name: str) -> int:
+    return int(block.stats.stats[name].total) if name in block.stats.stats else 0
+
+
+def _counts(block: PipelineStep) -> dict[str, Any]:
+    """Documents in, kept and dropped, by reason; characters kept; lines that a rule takes out of documents."""
+    counts: dict[str, Any] = {
+        "in": _total(block, "total"),
+        "kept": _total(block, "forwarded"),
+        "dropped": _total(block, "dropped"),
+        "characters": _total(block, "doc_len"),
+        "reasons": _named(block, "dropped_"),
+    }
+    if isinstance(block, Explained) and (lines := _named(block.judge, "line-")):
+        counts["lines"] = lines
+    return counts
+
+
+def _named(block: PipelineStep, prefix: str) -> dict[str, int]:
+    stats = sorted(block.stats.stats.items())
+    return {name.removeprefix(prefix): int(s.total) for name, s in stats if name.startswith(prefix)}

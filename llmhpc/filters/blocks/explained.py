@@ -1,0 +1,36 @@
+"""A datatrove filter that also says which value dropped a document."""
+
+# ruff: noqa: TID253 - imported by a rule's build only
+from collections.abc import Callable
+
+from datatrove.data import Document
+from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
+from datatrove.pipeline.writers.disk_base import DiskWriter
+
+BECAUSE = "dropped_because"
+
+
+class Explained(BaseFilter):
+    """The decisions of ``judge``; ``explain(document, reason)`` is asked about the dropped ones only.
+
+    datatrove's filters return a reason without the number, and its counters want few different reasons:
+    the reason is passed on, the sentence with the number goes to the document's metadata.
+    """
+
+    def __init__(
+        self,
+        judge: BaseFilter,
+        explain: Callable[[Document, str], str],
+        removed: DiskWriter | None = None,
+    ) -> None:
+        super().__init__(removed)
+        self.judge = judge
+        self.explain = explain
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        """True, or False with datatrove's reason."""
+        kept, reason = get_filter_result(self.judge.filter(doc))
+        if kept:
+            return True
+        doc.metadata[BECAUSE] = self.explain(doc, reason)
+        return False, reason

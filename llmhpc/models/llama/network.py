@@ -1,0 +1,223 @@
+"""The llama network on nanotron's tensor- and pipeline-parallel layers.
+
+Shapes: B micro-batch, S sequence, H hidden, D head size, N query heads and K key-value heads of this process, V
+vocabulary of this process. Activations are sequence-first (S, B, H), because nanotron's sequence parallelism cuts the
+first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp.
+"""
+
+import hashlib
+import math
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from nanotron.models import NanotronModel
+from nanotron.parallel.pipeline_parallel.block import PipelineBlock
+from nanotron.parallel.pipeline_parallel.tensor_pointer import TensorPointer
+from nanotron.parallel.tensor_parallel.functional import sharded_cross_entropy
+from nanotron.parallel.tensor_parallel.nn import (
+    TensorParallelColumnLinear,
+    TensorParallelEmbedding,
+    TensorParallelRowLinear,
+)
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from llmhpc.kernels.attention import choose
+from llmhpc.models import Split
+from llmhpc.models.llama import Config
+
+RESIDUAL_WRITERS = ("attention_out.weight", "down.weight")
+
+
+@cache
+def rotary_tables(
+    length: int, head_dim: int, theta: float, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of position times frequency, each (S, 1, 1, D/2) (Su et al. 2021, arXiv:2104.09864)."""
+    powers = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    positions = torch.arange(length, device=device, dtype=torch.float32)
+    angles = torch.outer(positions, 1.0 / theta**powers)[:, None, None, :]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x_SBND: torch.Tensor, theta: float) -> torch.Tensor:
+    """Rotary positions in Hugging Face's layout: component i turns with component i + D/2."""
+    cos, sin = rotary_tables(x_SBND.shape[0], x_SBND.shape[-1], theta, x_SBND.device, x_SBND.dtype)
+    left, right = x_SBND.chunk(2, dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+class Norm(nn.Module):
+    """RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Embedding(nn.Module):
+    """Token ids (B, S) to vectors (S, B, H)."""
+
+    def __init__(self, model: Config, split: Split) -> None:
+        super().__init__()
+        self.table = TensorParallelEmbedding(
+            model.vocab_size, model.hidden_size, pg=split.context.tp_pg, mode=split.tp_mode
+        )
+
+    def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"hidden": self.table(input_ids.transpose(0, 1))}
+
+
+class Layer(nn.Module):
+    """Attention and SwiGLU feed-forward (Shazeer 2020, arXiv:2002.05202), each behind a norm and a residual."""
+
+    def __init__(self, model: Config, split: Split) -> None:
+        super().__init__()
+        tp = split.context.tp_pg.size()
+        cut = {"pg": split.context.tp_pg, "mode": split.tp_mode, "bias": False}
+        width, inner = model.hidden_size, model.intermediate_size
+        query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
+        self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
+        self.head_dim, self.theta, self.recompute = (
+            model.head_dim,
+            model.rope_theta,
+            split.recompute,
+        )
+        self.attention_norm = Norm(width, model.norm_eps)
+        self.qkv = TensorParallelColumnLinear(
+            width, query + 2 * key, contiguous_chunks=(query, key, key), **cut
+        )
+        self.attention_out = TensorParallelRowLinear(query, width, **cut)
+        self.feed_forward_norm = Norm(width, model.norm_eps)
+        self.gate_up = TensorParallelColumnLinear(
+            width, 2 * inner, contiguous_chunks=(inner, inner), **cut
+        )
+        self.down = TensorParallelRowLinear(inner, width, **cut)
+
+    def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.recompute and torch.is_grad_enabled():
+            return {"hidden": checkpoint(self.compute, hidden, use_reentrant=False)}
+        return {"hidden": self.compute(hidden)}
+
+    def compute(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(S, B, H) to (S, B, H)."""
+        hidden = hidden + self.attention_out(self.attend(self.attention_norm(hidden)))
+        gate, up = self.gate_up(self.feed_forward_norm(hidden)).chunk(2, dim=-1)
+        return hidden + self.down(F.silu(gate) * up)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        """(S, B, H) to (S, B, N D)."""
+        heads_SBND = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        qk, v = heads_SBND.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
+        q, k = rotate(qk, self.theta).split([self.heads, self.kv_heads], dim=2)
+        attention = choose(x.device.type, x.dtype, self.head_dim)
+        out_BSND = attention.attend(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
+        return out_BSND.transpose(0, 1).flatten(2)
+
+
+class Head(nn.Module):
+    """Last norm and the output layer: (S, B, H) to logits (S, B, V) of this process's part of the vocabulary."""
+
+    def __init__(self, model: Config, split: Split) -> None:
+        super().__init__()
+        self.norm = Norm(model.hidden_size, model.norm_eps)
+        self.output = TensorParallelColumnLinear(
+            model.hidden_size,
+            model.vocab_size,
+            pg=split.context.tp_pg,
+            mode=split.tp_mode,
+            bias=False,
+        )
+
+    def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.output(self.norm(hidden))}
+
+
+class Loss(nn.Module):
+    """Mean cross-entropy in nats per token, in float32."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__()
+        self.group = split.context.tp_pg
+
+    def forward(self, logits: torch.Tensor, label_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        labels = label_ids.transpose(0, 1).contiguous()
+        losses = sharded_cross_entropy(logits, labels, group=self.group, dtype=torch.float)
+        return {"loss": losses.mean()}
+
+
+class Llama(NanotronModel):
+    """The whole network; each process builds the blocks of its pipeline stage."""
+
+    def __init__(self, model: Config, split: Split) -> None:
+        super().__init__()
+        self.config, self.parallel_context, self.p2p = model, split.context, split.p2p
+        both = {"model": model, "split": split}
+        self.embedding = self._block(Embedding, both, {"input_ids"}, {"hidden"})
+        self.layers = nn.ModuleList(
+            self._block(Layer, both, {"hidden"}, {"hidden"}) for _ in range(model.layers)
+        )
+        self.head = self._block(Head, both, {"hidden"}, {"logits"})
+        self.loss = self._block(Loss, {"split": split}, {"logits", "label_ids"}, {"loss"})
+
+    def _block(
+        self, kind: type, kwargs: dict, inputs: set[str], outputs: set[str]
+    ) -> PipelineBlock:
+        return PipelineBlock(
+            p2p=self.p2p,
+            module_builder=kind,
+            module_kwargs=kwargs,
+            module_input_keys=inputs,
+            module_output_keys=outputs,
+        )
+
+    def forward(
+        self, input_ids: torch.Tensor | TensorPointer, label_ids: torch.Tensor | TensorPointer
+    ) -> dict[str, torch.Tensor | TensorPointer]:
+        """Token ids and their successors, each (B, S) or a pointer to the stage that has them."""
+        hidden = self.embedding(input_ids=input_ids)["hidden"]
+        for layer in self.layers:
+            hidden = layer(hidden=hidden)["hidden"]
+        logits = self.head(hidden=hidden)["logits"]
+        return {"loss": self.loss(logits=logits, label_ids=label_ids)["loss"]}
+
+    @torch.no_grad()
+    def init_model_randomly(self, config: int) -> None:
+        """Normal weights from the run's seed (``config``) and each parameter's name.
+
+        Whole tensors are drawn and then cut, so that every layout starts from the same network.
+        """
+        for name, parameter in self.named_parameters():
+            name = parameter.get_tied_info().name if parameter.is_tied else name
+            if parameter.dim() == 1:  # norms
+                parameter.fill_(1.0)
+            elif parameter.is_sharded:
+                info = parameter.get_sharded_info()
+                whole = self._draw(name, info.unsharded_shape, seed=config)
+                for pair in info.local_global_slices_pairs:
+                    parameter[pair.local_slices] = whole[pair.global_slices].to(parameter)
+            else:
+                parameter.copy_(self._draw(name, parameter.shape, seed=config))
+
+    def _draw(self, name: str, shape: tuple[int, ...], *, seed: int) -> torch.Tensor:
+        digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        residual = name.endswith(RESIDUAL_WRITERS)
+        std = self.config.init_std / (math.sqrt(2 * self.config.layers) if residual else 1.0)
+        return torch.randn([int(n) for n in shape], generator=generator) * std
+
+    def get_embeddings_lm_head_tied_names(self) -> list[str]:
+        """What nanotron is to tie."""
+        if not self.config.tied_embeddings:
+            return []
+        return ["embedding.pp_block.table.weight", "head.pp_block.output.weight"]
+
+    def get_block_compute_costs(self) -> dict[type, int]:
+        """What nanotron balances stages by."""
+        layer, head = self.config.block_costs()
+        return {Layer: layer, Head: head}

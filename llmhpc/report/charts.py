@@ -1,0 +1,132 @@
+"""Curves as inline SVG: the same data gives the same bytes, and the colours follow the page's light or dark."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from llmhpc.report.numbers import UNITS
+
+# Stand-ins that are found again in the finished drawing -> the page's colours, see page.css.
+INK, FAINT, GRID = "#22262f", "#7a8091", "#dfe1e7"
+FIRST, SECOND, CHANCE = "#1668b5", "#c2571a", "#8a3ea8"
+COLOURS = {
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    GRID: "var(--grid)",
+    FIRST: "var(--first)",
+    SECOND: "var(--second)",
+    CHANCE: "var(--chance)",
+}
+STYLE = {
+    "svg.hashsalt": "llmhpc",
+    "svg.fonttype": "none",  # letters stay letters: smaller, selectable, in the reader's font
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same everywhere
+    "font.size": 11.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": FAINT,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "lines.solid_capstyle": "round",
+    "figure.constrained_layout.use": True,
+}
+WIDTH_INCHES = 6.4
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context():
+        mpl.rcdefaults()  # not the user's own settings
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def chart(
+    name: str,
+    title: str,
+    draw: Callable[..., None],
+    *,
+    inches: float = 3.4,
+    rows: Sequence[float] = (1,),
+) -> Markup:
+    """An inline SVG: ``draw`` is called with one pair of axes for each of ``rows`` (relative heights).
+
+    Args:
+        name: unique in the page, for the identifiers inside the drawing.
+        title: what a screen reader says.
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH_INCHES, inches))
+        FigureCanvasSVG(figure)
+        axes = figure.subplots(
+            len(rows), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(rows)}
+        )
+        draw(*axes[:, 0])
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
+    return _inline(file.getvalue(), name, title)
+
+
+def token_axis(axes: Axes, label: str = "training tokens") -> None:
+    """The x axis of curves over training."""
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
+
+
+def short(value: float, _: object = None) -> str:
+    """Numbers of an axis: 250k, 1.5M."""
+    for size, unit in (*UNITS, (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.4g}"
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Mean over up to ``window`` values around each one; the window is cut alike on both sides near an end."""
+    sums = [0.0, *accumulate(values)]
+    smoothed = []
+    for place in range(len(values)):
+        reach = min(window // 2, place, len(values) - 1 - place)
+        smoothed.append((sums[place + reach + 1] - sums[place - reach]) / (2 * reach + 1))
+    return smoothed
+
+
+def _inline(svg: str, name: str, title: str) -> Markup:
+    """The drawing without what only a file needs, sized by the page, its identifiers made unique."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    head, _, body = svg.partition(">")
+    view = re.search(r'viewBox="[^"]*"', head)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    body = body.replace("xlink:href", "href")
+    body = re.sub(r"(font: [^;\"]*?)'DejaVu Sans'(, sans-serif)?", r"\1var(--sans)", body)
+    for stand_in, colour in COLOURS.items():
+        body = body.replace(stand_in, colour)
+    opening = (
+        f'<svg class="chart" role="img" aria-label="{escape(title)}" {view[0] if view else ""}>'
+    )
+    return Markup(opening + body.strip())

@@ -1,0 +1,135 @@
+"""Section: the scores of every checkpoint with their errors, and a table of the last ones."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from llmhpc.report import charts
+from llmhpc.report.section import Limits
+from llmhpc.report.upstream import History, Made
+
+TITLE = "Evaluation"
+SCORES = "scores.jsonl"
+# Of a task with several metrics the first of these stands for it; in full, what the short names mean.
+METRIC_NAMES = {
+    "bits_per_byte": "bits per byte",
+    "acc_norm": "accuracy, by likelihood per character",
+    "acc_norm_token": "accuracy, by likelihood per token",
+    "acc": "accuracy, by likelihood",
+}
+SHORT_NAMES = {"bits_per_byte": "bits per byte", "acc_norm": "accuracy", "acc": "accuracy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The scores of one metric of one task, by rising step: lines of scores.jsonl."""
+
+    task: str
+    metric: str
+    lines: list[dict[str, Any]]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.lines[0]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.lines[-1]
+
+    @property
+    def metric_name(self) -> str:
+        return SHORT_NAMES.get(self.metric, self.metric)
+
+    @property
+    def metric_in_full(self) -> str:
+        return METRIC_NAMES.get(self.metric, self.metric)
+
+    @property
+    def errors_above_chance(self) -> float | None:
+        """(value - chance) / standard error of the last checkpoint, in the better direction."""
+        last = self.last
+        if last["chance"] is None or not last["stderr"]:
+            return None
+        better = 1 if last["higher_is_better"] else -1
+        return better * (last["value"] - last["chance"]) / last["stderr"]
+
+    @property
+    def gain(self) -> float:
+        """From the first checkpoint to the last, positive if better."""
+        change = self.last["value"] - self.first["value"]
+        return change if self.last["higher_is_better"] else -change
+
+
+def values(history: History, limits: Limits) -> dict[str, Any] | None:
+    """Curves and drawings of every step that wrote scores."""
+    found = []
+    for step in history.with_file(SCORES):
+        lines = curves(step)
+        drawn = [_chart(step, number, curve) for number, curve in enumerate(lines)]
+        found.append((step, lines, drawn))
+    found = [entry for entry in found if entry[1]]
+    return {"evaluations": found} if found else None
+
+
+def curves(step: Made) -> list[Curve]:
+    """The curves of a step's scores.jsonl: tasks by name, the metric that stands for a task first."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in step.json_lines(SCORES):
+        line = {"stderr": None, "chance": None, "higher_is_better": True, **line}
+        if line["stderr"] is not None and math.isnan(line["stderr"]):
+            line["stderr"] = None
+        groups.setdefault((line["task"], line["metric"]), []).append(line)
+    ranks = {metric: number for number, metric in enumerate(METRIC_NAMES)}
+    order = sorted(groups, key=lambda key: (key[0], ranks.get(key[1], len(ranks)), key[1]))
+    return [
+        Curve(
+            task=task,
+            metric=metric,
+            lines=sorted(groups[task, metric], key=lambda line: line["step"]),
+        )
+        for task, metric in order
+    ]
+
+
+def headlines(found: list[Curve]) -> list[Curve]:
+    """Of each task the curve that stands for it."""
+    first: dict[str, Curve] = {}
+    for curve in found:
+        first.setdefault(curve.task, curve)
+    return list(first.values())
+
+
+def _chart(step: Made, number: int, curve: Curve) -> Markup:
+    name = f"scores-{step.name}-{number}"
+    return charts.chart(name, f"{curve.task}: {curve.metric_in_full}", lambda ax: _draw(ax, curve))
+
+
+def _draw(ax: Axes, curve: Curve) -> None:
+    tokens = [line["tokens"] for line in curve.lines]
+    scores = [line["value"] for line in curve.lines]
+    errors = [line["stderr"] or 0.0 for line in curve.lines]
+    ax.set_title(f"{curve.task}: {curve.metric_in_full}")
+    ax.errorbar(
+        tokens,
+        scores,
+        yerr=errors if any(errors) else None,
+        color=charts.FIRST,
+        marker="o",
+        markersize=5,
+        linewidth=2,
+        elinewidth=1.3,
+        capsize=3.5,
+    )
+    if (chance := curve.last["chance"]) is not None:
+        ax.axhline(
+            chance, color=charts.CHANCE, linewidth=1.2, linestyle=(0, (4, 3)), label="chance"
+        )
+        ax.legend(loc="lower right")
+        low, high = ax.get_ylim()
+        room = 0.06 * (max(high, chance) - min(low, chance))
+        ax.set_ylim(min(low, chance - room), max(high, chance + room))
+    better = "higher" if curve.last["higher_is_better"] else "lower"
+    charts.token_axis(ax, f"training tokens ({better} is better; bars: one standard error)")

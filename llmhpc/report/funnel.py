@@ -1,0 +1,104 @@
+"""Section: what became of the documents, step by step and rule by rule."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmhpc.report.section import Limits
+from llmhpc.report.upstream import History, Made
+
+TITLE = "Data"
+SOURCE_COUNTS = ("pages", "documents")  # what a step without inputs may count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One rule, or one step without rules: how many documents came, and how many went on."""
+
+    name: str
+    step: str
+    came: int
+    kept: int
+    reasons: tuple[tuple[str, int], ...] = ()  # why documents were removed, most frequent first
+
+    @property
+    def removed(self) -> int:
+        return self.came - self.kept
+
+
+def values(history: History, limits: Limits) -> dict[str, Any] | None:
+    """The stretches in order, and what is known of bytes and tokens."""
+    stretches = [stretch for step in history.made for stretch in _stretches(step)]
+    texts = history.with_count("tokens", "heldout_tokens")
+    if not stretches and not texts:
+        return None
+    return {
+        "stretches": stretches,
+        "widest": max((stretch.came for stretch in stretches), default=1) or 1,
+        "figures": [figure for step in history.made for figure in _figures(step)],
+        "texts": [(step, _budget(step, history)) for step in texts],
+    }
+
+
+def _stretches(step: Made) -> list[Stretch]:
+    counts = step.counts
+    if "rules" in counts:
+        tables = {"extract": counts["extract"]} if counts.get("extract") else {}
+        tables |= counts["rules"]
+        return [_of_rule(name, step, table) for name, table in tables.items()]
+    if any(name.startswith("removed/") for name in step.files) and "documents_in" in counts:
+        reasons = ()
+        if counts.get("clusters"):
+            reasons = ((f"in {counts['clusters']:,} clusters", counts["duplicates"]),)
+        came, kept = counts["documents_in"], counts["documents"]
+        return [Stretch(name=step.name, step=step.name, came=came, kept=kept, reasons=reasons)]
+    if not step.inputs:
+        for name in SOURCE_COUNTS:
+            if name in counts:
+                skipped, kept = counts.get("skipped", {}), counts[name]
+                came = kept + sum(skipped.values())
+                reasons = _by_number(skipped)
+                return [
+                    Stretch(name=step.name, step=step.name, came=came, kept=kept, reasons=reasons)
+                ]
+    return []
+
+
+def _of_rule(name: str, step: Made, table: dict[str, Any]) -> Stretch:
+    kept = table["kept"] if "kept" in table else table["in"] - table["dropped"]
+    reasons = _by_number(table.get("reasons", {}))
+    return Stretch(name=name, step=step.name, came=table["in"], kept=kept, reasons=reasons)
+
+
+def _by_number(reasons: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _figures(step: Made) -> list[tuple[str, str, float]]:
+    """(what, in which unit, how much) of a step's text."""
+    counts, figures = step.counts, []
+    if "html_bytes" in counts:
+        figures.append((f"of HTML from {step.name}", "size", counts["html_bytes"]))
+    if "bytes_in" in counts:
+        figures.append((f"of HTML read by {step.name}", "size", counts["bytes_in"]))
+    if step.inputs and (skipped := sum(counts.get("skipped", {}).values())):
+        figures.append((f"records passed over by {step.name}", "count", skipped))
+    if "characters" in counts:
+        figures.append((f"characters of text after {step.name}", "count", counts["characters"]))
+    if "duplicates" in counts:
+        figures.append((f"duplicates removed by {step.name}", "count", counts["duplicates"]))
+    if "clusters" in counts:
+        figures.append(("clusters of near-duplicates", "count", counts["clusters"]))
+    return figures
+
+
+def _budget(step: Made, history: History) -> dict[str, Any]:
+    """What tokens.json says, and how often training read the tokens of this step."""
+    index = step.json("tokens.json") or {}
+    readers = [made for made in history.made if step.home in made.inputs.values()]
+    trained = [made.counts for made in readers if "final_loss" in made.counts]
+    tokens = index.get("train", {}).get("tokens")
+    return {
+        "index": index,
+        "epochs": [counts["tokens"] / tokens for counts in trained if tokens],
+        "per_parameter": [counts["tokens"] / counts["parameters"] for counts in trained],
+    }

@@ -1,0 +1,122 @@
+"""What PyPI's nanotron 0.4 needs around it: each item answers one fault of it, and reaches nothing outside it.
+
+Import this module before any other part of nanotron. The other known faults are avoided instead: ``nanotron.trainer``
+(which needs flash-attn and wandb, and trains its first step after a resume with learning rate 0) is not used.
+"""
+
+import sys
+import types
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from torch.overrides import TorchFunctionMode
+
+
+def _import_logging() -> None:
+    """nanotron.logging and nanotron.config import each other (huggingface/nanotron#213).
+
+    nanotron.logging takes one name from nanotron.config, for an annotation: it gets a placeholder.
+    """
+    if "nanotron.logging" in sys.modules:
+        return
+    package = types.ModuleType("nanotron.config")
+    module = types.ModuleType("nanotron.config.config")
+    package.__path__ = []  # type: ignore[attr-defined]
+    module.LoggingArgs = object  # type: ignore[attr-defined]
+    sys.modules |= {package.__name__: package, module.__name__: module}
+    import nanotron.logging  # noqa: F401
+
+    del sys.modules[package.__name__], sys.modules[module.__name__]
+    vars(sys.modules["nanotron"]).pop("config", None)
+
+
+_import_logging()
+
+import nanotron.config  # noqa: E402  (the way into the cycles of nanotron.optim and nanotron.models)
+import nanotron.distributed as nanotron_dist  # noqa: E402
+import nanotron.serialize.weights  # noqa: E402
+from nanotron.parallel import ParallelContext  # noqa: E402
+from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData  # noqa: E402
+
+# it draws a progress bar per checkpoint in every process
+nanotron.serialize.weights.tqdm = lambda items, **_: items
+
+
+class Groups(ParallelContext):
+    """Process groups for a connection that exists already; nanotron's class would set a CUDA device."""
+
+    def set_device(self) -> None:
+        """Done by llmhpc.train.processes."""
+
+
+class Averaged:
+    """A running sum over processes that becomes an average when it is waited for."""
+
+    def __init__(self, work: torch_dist.Work, tensor: torch.Tensor, count: int) -> None:
+        self.work, self.tensor, self.count = work, tensor, count
+
+    def wait(self) -> None:
+        """Block until the average is there."""
+        self.work.wait()
+        self.tensor.div_(self.count)
+
+
+def gloo_all_reduce(
+    tensor: torch.Tensor,
+    op: Any = torch_dist.ReduceOp.SUM,
+    group: Any = None,
+    async_op: bool = False,
+) -> Any:
+    """all_reduce for gloo, which has no AVG and refuses tensors that need a gradient."""
+    tensor = tensor.detach()
+    if op != torch_dist.ReduceOp.AVG:
+        return torch_dist.all_reduce(tensor, op=op, group=group, async_op=async_op)
+    count = torch_dist.get_world_size(group)
+    work = torch_dist.all_reduce(tensor, group=group, async_op=async_op)
+    if async_op:
+        return Averaged(work, tensor, count)
+    tensor.div_(count)
+    return None
+
+
+class GlooP2P(P2P):
+    """Sends that do not wait: a blocking gloo send ends when the other side receives, and two stages that
+    send to each other would wait for ever. ``drain`` at the end of a step keeps tensors alive until then."""
+
+    def __init__(self, pg: torch_dist.ProcessGroup, device: torch.device) -> None:
+        super().__init__(pg, device)
+        self.pending: list[tuple[Any, Any]] = []
+
+    def _send_meta(self, tensor: torch.Tensor, to_rank: int, tag: int) -> None:
+        peer = nanotron_dist.get_global_rank(group=self.pg, group_rank=to_rank)
+        for describe in (P2PTensorMetaData.to_first_metadata, P2PTensorMetaData.to_second_metadata):
+            header = describe(tensor, self.device)
+            work = torch_dist.isend(header, dst=peer, group=self.pg, tag=tag)
+            self.pending.append((work, header))
+
+    def send_tensors(self, tensors: list[torch.Tensor], to_rank: int, tag: int = 0) -> None:
+        """Start sending; nanotron's own waits here."""
+        for work in self.isend_tensors(tensors, to_rank=to_rank, tag=tag):
+            self.pending.append((work, tensors))
+
+    def drain(self) -> None:
+        """Wait until everything has been received."""
+        for work, _ in self.pending:
+            work.wait()
+        self.pending.clear()
+
+
+class CudaIsCpu(TorchFunctionMode):
+    """Inside this block tensors asked for on "cuda" are made on the CPU (gradient_accumulator.py asks so)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if str(kwargs.get("device")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        return func(*args, **kwargs)
+
+
+def use_gloo(*, yes: bool) -> None:
+    """Give nanotron (and nothing else) the all_reduce of the back end in use."""
+    nanotron_dist.all_reduce = gloo_all_reduce if yes else torch_dist.all_reduce

@@ -1,0 +1,131 @@
+"""Checkpoints that are whole or not there: written under another name, checked, renamed; ``latest.txt`` last.
+
+checkpoints/{step}/model/      nanotron's weights, safetensors
+checkpoints/{step}/optimizer/  nanotron's optimizer states
+checkpoints/{step}/state.json  step, tokens, layout, and the size of every file
+"""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from llmhpc.errors import StageError
+from llmhpc.files import files_below, read_json, write_json
+from llmhpc.train.engine import Engine
+from llmhpc.train.settings import Parallel
+
+# isort: split
+from nanotron.serialize.metadata import save_meta
+from nanotron.serialize.optimizer import save_optimizer
+from nanotron.serialize.weights import save_weights
+
+CHECKPOINTS, LATEST, STATE = "checkpoints", "latest.txt", "state.json"
+PARTIAL = ".partial"
+LAYOUT = ("dp", "tp", "pp", "zero_stage")
+
+log = logging.getLogger(__name__)
+
+
+def save(engine: Engine, out: Path, *, step: int, tokens: int) -> Path:
+    """Write the checkpoint of ``step``; all processes call this together."""
+    final = out / CHECKPOINTS / str(step)
+    partial = final.with_name(f"{step}{PARTIAL}")
+    if engine.place.rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    dist.barrier()
+    save_weights(engine.network, engine.context, root_folder=partial)
+    save_optimizer(engine.optimizer, engine.context, root_folder=partial)
+    save_meta(engine.context, partial, {"last_train_step": step, "consumed_tokens": tokens})
+    if engine.dp_rank == 0 or engine.parallel.zero_stage:
+        for path in files_below(partial):
+            _sync(path)
+    dist.barrier()
+    if engine.place.rank == 0:
+        _publish(partial, final, step=step, tokens=tokens, parallel=engine.parallel)
+    dist.barrier()
+    return final
+
+
+def whole_steps(out: Path) -> list[int]:
+    """Steps whose checkpoints are whole, rising. One that is damaged is passed over with a warning."""
+    folder = out / CHECKPOINTS
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    steps = sorted(int(name) for name in names if name.isdigit())
+    return [step for step in steps if _is_whole(folder / str(step))]
+
+
+def remove_partial(out: Path) -> None:
+    """Delete what a kill left half written."""
+    for path in (out / CHECKPOINTS).glob(f"*{PARTIAL}"):
+        shutil.rmtree(path)
+
+
+def newest(out: Path, *, rank: int, device: torch.device) -> int:
+    """The newest whole checkpoint's step, 0 if there is none; process 0 looks and tells the others."""
+    step = torch.zeros((), dtype=torch.long, device=device)
+    if rank == 0:
+        remove_partial(out)
+        step += max(whole_steps(out), default=0)
+    dist.broadcast(step, src=0)
+    return int(step.item())
+
+
+def check_layout(checkpoint: Path, parallel: Parallel) -> None:
+    """Raise StageError unless nanotron can go on from this checkpoint in this layout without loss.
+
+    Another dp is fine as long as optimizer states are whole (zero_stage=0).
+    """
+    there = read_json(checkpoint / STATE)["layout"]
+    here = _layout(parallel)
+    free = {"dp"} if not there["zero_stage"] and not here["zero_stage"] else set()
+    if any(there[key] != here[key] for key in LAYOUT if key not in free):
+        raise StageError(
+            f"{checkpoint} was written as {_words(there)}, this run is {_words(here)}: train on in the "
+            f"layout of the checkpoint, or remove {checkpoint.parent} to start anew"
+        )
+
+
+def _publish(partial: Path, final: Path, *, step: int, tokens: int, parallel: Parallel) -> None:
+    sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files_below(partial)}
+    state = {"step": step, "tokens": tokens, "layout": _layout(parallel), "files": sizes}
+    write_json(partial / STATE, state)
+    for folder in {path.parent for path in files_below(partial)}:
+        _sync(folder)
+    shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be there
+    partial.replace(final)
+    _sync(final.parent)
+    write_json(final.with_name(LATEST), step)
+
+
+def _is_whole(folder: Path) -> bool:
+    state = read_json(folder / STATE)
+    sizes: dict[str, int] = state["files"] if state else {}
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            log.warning("%s is damaged (%s): passed over", folder, name)
+            return False
+    return bool(sizes)
+
+
+def _layout(parallel: Parallel) -> dict[str, Any]:
+    return {key: getattr(parallel, key) for key in LAYOUT}
+
+
+def _words(layout: dict[str, Any]) -> str:
+    return " ".join(f"{key}={layout[key]}" for key in LAYOUT)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

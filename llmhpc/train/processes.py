@@ -1,0 +1,133 @@
+"""One process of a training step finds the others: started by torchrun, by submitit or by Slurm's srun."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from llmhpc.config import Resources
+from llmhpc.errors import StageError
+from llmhpc.files import read_json, write_json
+
+LAUNCHERS = {  # who started us: global rank, number of processes, rank within the node
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "submitit": ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+}
+ATTEMPT = {  # what tells one start from the next; the same for all processes of a start
+    "submitit": ("SUBMITIT_LOCAL_JOB_ID",),
+    "slurm": ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
+}
+MEETING_S = 300
+POLL_S = 0.1
+COLLECTIVE_MIN = 30
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is, of how many, and the device that it computes on."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    launcher: str = ""
+
+
+def find_place(processes: int, resources: Resources, environment: Mapping[str, str]) -> Place:
+    """The place that the launcher's variables name; the only one there is if ``processes`` is 1.
+
+    Raises StageError when no launcher, or one of another size, started this process.
+    """
+    rank = local_rank = 0
+    launcher = ""
+    if processes > 1:
+        launcher = next((n for n, names in LAUNCHERS.items() if names[0] in environment), "")
+        if not launcher:
+            raise StageError(
+                f"training needs {processes} processes and this is one alone: start it with srun, or "
+                f"torchrun --nproc_per_node={processes} -m llmhpc.step DIR"
+            )
+        rank, size, local_rank = (int(environment.get(name, 0)) for name in LAUNCHERS[launcher])
+        if size != processes:
+            raise StageError(
+                f"{launcher} started {size} processes, the layout dp x tp x pp has {processes}"
+            )
+    return Place(rank, processes, local_rank, _device(resources, local_rank), launcher)
+
+
+@contextmanager
+def joined(processes: int, resources: Resources, folder: Path) -> Iterator[Place]:
+    """Connect to the other processes, and leave them at the end; ``folder`` is one that all of them see.
+
+    Environment variables and threads are set for training and put back, since a stage after this one
+    may run in the same process.
+    """
+    before, threads = dict(os.environ), torch.get_num_threads()
+    place = find_place(processes, resources, before)
+    names = zip(LAUNCHERS["torchrun"], (place.rank, place.size, place.local_rank), strict=True)
+    os.environ.update({name: str(value) for name, value in names})
+    os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # nanotron's tensor parallelism relies on it
+    torch.set_num_threads(resources.cpus)
+    try:
+        _connect(place, resources.nodes, folder)
+        yield place
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _device(resources: Resources, local_rank: int) -> torch.device:
+    if not resources.gpus_per_node:
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise StageError(
+            f"resources.gpus_per_node={resources.gpus_per_node}, but this process sees "
+            f"{torch.cuda.device_count()} CUDA devices and needs number {local_rank}"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _connect(place: Place, nodes: int, folder: Path) -> None:
+    settings: dict = {"timeout": timedelta(minutes=COLLECTIVE_MIN)}
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+        settings["backend"] = "nccl"
+    else:
+        settings["backend"] = "gloo"
+    if place.launcher != "torchrun":
+        settings |= {"rank": place.rank, "world_size": place.size}
+        settings["store"] = _meet(place, nodes, folder) if place.size > 1 else dist.HashStore()
+    dist.init_process_group(**settings)
+
+
+def _meet(place: Place, nodes: int, folder: Path) -> dist.Store:
+    """A key-value store on process 0, at a port that the system picks and a file announces.
+
+    No port is derived or guessed, so any number of runs can start at once on a machine.
+    """
+    values = (os.environ.get(name, "0") for name in ATTEMPT[place.launcher])
+    card = folder / f"rendezvous-{'-'.join(values)}.json"
+    if place.rank == 0:
+        for stale in folder.glob("rendezvous-*.json"):
+            stale.unlink()
+        host = "127.0.0.1" if nodes == 1 else socket.gethostname()
+        store = dist.TCPStore(host, 0, place.size, is_master=True, wait_for_workers=False)
+        write_json(card, {"host": host, "port": store.port})
+        return store
+    deadline = time.monotonic() + MEETING_S
+    while (address := read_json(card)) is None:
+        if time.monotonic() > deadline:
+            raise StageError(f"process 0 did not write {card} within {MEETING_S} s")
+        time.sleep(POLL_S)
+    return dist.TCPStore(address["host"], address["port"], place.size, is_master=False)

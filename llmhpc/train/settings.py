@@ -1,0 +1,125 @@
+"""Settings of training that are not the network's: how it is spread, and what each step does."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from llmhpc.config import at_least, fraction
+from llmhpc.errors import ConfigError
+
+
+class TensorMode(Enum):
+    """How tensor-parallel layers meet: whole activations on every process, or cut along the sequence."""
+
+    ALL_REDUCE = "ALL_REDUCE"
+    REDUCE_SCATTER = "REDUCE_SCATTER"
+
+
+class PipelineOrder(Enum):
+    """Order of forward and backward passes in a pipeline (arXiv:2104.04473)."""
+
+    one_forward_one_backward = "1f1b"
+    all_forward_all_backward = "afab"
+
+
+class Decay(Enum):
+    """Shape of the learning rate after the warm-up; wsd stays flat, then falls linearly (arXiv:2404.06395)."""
+
+    cosine = "cosine"
+    linear = "linear"
+    wsd = "wsd"
+
+
+class Precision(Enum):
+    """Number format of weights and activations; bfloat16 keeps float32 weights and gradients beside it."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+@dataclass(kw_only=True, slots=True)
+class Parallel:
+    """Layout: where the work is done. It does not change what is learnt."""
+
+    dp: int = 1
+    tp: int = 1
+    pp: int = 1
+    tp_mode: TensorMode = TensorMode.ALL_REDUCE
+    pp_order: PipelineOrder = PipelineOrder.one_forward_one_backward
+    zero_stage: int = 0  # 1: optimizer states are cut over dp (arXiv:1910.02054)
+    micro_batch: int = 4  # sequences per forward pass of a process
+    recompute: bool = False  # less memory for activations, one more forward pass
+
+    def __post_init__(self) -> None:
+        for name in ("dp", "tp", "pp", "micro_batch"):
+            at_least(self, name, 1)
+        if self.zero_stage not in (0, 1):
+            raise ConfigError(f"zero_stage={self.zero_stage}: 0 or 1")
+
+    def processes(self) -> int:
+        """Processes over all nodes."""
+        return self.dp * self.tp * self.pp
+
+
+@dataclass(kw_only=True, slots=True)
+class Schedule:
+    """What each optimizer step reads and how far it goes (AdamW, arXiv:1711.05101)."""
+
+    steps: int = 200
+    global_batch: int = 16  # sequences per step, over all processes
+    sequence_length: int = 256
+    lr: float = 3e-3
+    min_lr: float = 3e-4
+    warmup_steps: int = 20
+    decay: Decay = Decay.cosine
+    decay_steps: int = 0  # of wsd: length of the fall at the end
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0  # largest global gradient norm; 0: no clipping
+    precision: Precision = Precision.float32
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "global_batch", "sequence_length"):
+            at_least(self, name, 1)
+        for name in ("lr", "min_lr", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"):
+            at_least(self, name, 0)
+        fraction(self, "beta1", "beta2")
+        if self.min_lr > self.lr:
+            raise ConfigError(f"min_lr={self.min_lr}: at most lr={self.lr}")
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise ConfigError(
+                f"warmup_steps={self.warmup_steps}: with decay_steps={self.decay_steps} "
+                f"at most steps={self.steps}"
+            )
+        if (self.decay is Decay.wsd) != (self.decay_steps > 0):
+            raise ConfigError(
+                f"decay_steps={self.decay_steps}: 1 or more with decay=wsd, 0 with the others"
+            )
+
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step trains on."""
+        return self.global_batch * self.sequence_length
+
+    def accumulation(self, parallel: Parallel) -> int:
+        """Micro-batches of one process per step. Raises ConfigError if they are no whole number."""
+        sequences = parallel.dp * parallel.micro_batch
+        if self.global_batch % sequences:
+            raise ConfigError(
+                f"schedule.global_batch={self.global_batch}: a multiple of parallel.dp={parallel.dp}"
+                f" x parallel.micro_batch={parallel.micro_batch}"
+            )
+        return self.global_batch // sequences
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of optimizer step ``step``, counted from 1: a function of the step alone."""
+        if step <= self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        first = self.steps - self.decay_steps if self.decay is Decay.wsd else self.warmup_steps
+        done = max(0.0, (step - first) / max(1, self.steps - first))
+        if self.decay is Decay.cosine:
+            left = (1 + math.cos(math.pi * done)) / 2
+        else:
+            left = 1 - done
+        return self.min_lr + (self.lr - self.min_lr) * left

@@ -1,0 +1,147 @@
+"""The training loop: batches, steps, records, checkpoints and exports, from wherever the last attempt got to."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from llmhpc.errors import ArtifactError, StageError
+from llmhpc.models import Model
+from llmhpc.task import Task
+from llmhpc.tokens.reader import TokenFiles
+from llmhpc.train import checkpoints, export
+from llmhpc.train.data import Batches
+from llmhpc.train.engine import Engine
+from llmhpc.train.metrics import Metrics, read_metrics
+from llmhpc.train.processes import Place
+from llmhpc.train.settings import Parallel, Schedule
+
+
+class Trainer:
+    """One process of a training run. ``inputs`` has the roles tokens and tokenizer; ``out`` is resumed from."""
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        parallel: Parallel,
+        schedule: Schedule,
+        inputs: dict[str, Path],
+        out: Path,
+        task: Task,
+        place: Place,
+    ) -> None:
+        self.model, self.parallel, self.schedule = model, parallel, schedule
+        self.inputs, self.out, self.task, self.place = inputs, out, task, place
+        tokens = TokenFiles(inputs["tokens"], split="train")
+        if tokens.vocab_size != model.vocab_size:
+            raise ArtifactError(
+                f"{inputs['tokens']} has a vocabulary of {tokens.vocab_size}, the model one of "
+                f"{model.vocab_size}"
+            )
+        self.eos_id = tokens.eos_id
+        self.batches = Batches(tokens, schedule, task.seed)
+        if task.process != place.rank:
+            raise StageError(
+                f"process {task.process} of the step is process {place.rank} of training"
+            )
+
+    def train(self, *, checkpoint_every: int, log_every: int) -> dict[str, Any]:
+        """Every step that is left. Counts are those of the whole training; process 0 has them.
+
+        Raises StageError when a loss or a gradient is not finite.
+        """
+        resumed = checkpoints.newest(self.out, rank=self.place.rank, device=self.place.device)
+        metrics = self._open_metrics(resumed)
+        if resumed < self.schedule.steps:
+            engine = self._engine(resumed)
+            for step in range(resumed + 1, self.schedule.steps + 1):
+                self._step(
+                    engine, step, metrics if _is_due(step, log_every, self.schedule) else None
+                )
+                if step % checkpoint_every == 0 or step == self.schedule.steps:
+                    self._save(engine, step, metrics)
+        if metrics is None:
+            return {}
+        metrics.close()
+        return self._counts()
+
+    def _engine(self, resumed: int) -> Engine:
+        checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
+        if checkpoint is not None:
+            checkpoints.check_layout(checkpoint, self.parallel)
+        return Engine(
+            self.model,
+            self.parallel,
+            self.schedule,
+            seed=self.task.seed,
+            place=self.place,
+            checkpoint=checkpoint,
+        )
+
+    def _open_metrics(self, resumed: int) -> Metrics | None:
+        """Process 0: finish the exports of earlier attempts, then open the records."""
+        if self.place.rank:
+            return None
+        export.remove_partial(self.out)
+        for step in checkpoints.whole_steps(self.out):
+            self._export(step)
+        return Metrics(
+            self.out,
+            self.task,
+            steps=self.schedule.steps,
+            tokens_per_step=self.schedule.tokens_per_step(),
+            resumed_step=resumed,
+        )
+
+    def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> None:
+        rows = self.batches.micro_batches(
+            step,
+            dp_rank=engine.dp_rank,
+            dp=self.parallel.dp,
+            micro_batch=self.parallel.micro_batch,
+        )
+        lr = self.schedule.learning_rate(step)
+        result = engine.step(rows, lr)
+        if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
+            raise StageError(
+                f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}; try a smaller "
+                f"schedule.lr (now {self.schedule.lr}) or a longer schedule.warmup_steps"
+            )
+        if metrics is not None:
+            metrics.log(step=step, loss=result.loss, lr=lr, grad_norm=result.grad_norm)
+
+    def _save(self, engine: Engine, step: int, metrics: Metrics | None) -> None:
+        if metrics is not None:
+            metrics.sync()
+        checkpoints.save(engine, self.out, step=step, tokens=step * self.schedule.tokens_per_step())
+        if metrics is not None:
+            self._export(step)
+        if step == self.schedule.steps:
+            dist.barrier()  # process 0 keeps the connection open until all are here
+
+    def _export(self, step: int) -> None:
+        export.export(
+            self.out,
+            step,
+            model=self.model,
+            schedule=self.schedule,
+            tokenizer=self.inputs["tokenizer"],
+            eos_id=self.eos_id,
+        )
+        export.write_index(self.out)
+
+    def _counts(self) -> dict[str, Any]:
+        records = read_metrics(self.out)
+        return {
+            "steps": self.schedule.steps,
+            "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
+            "parameters": self.model.parameters(),
+            "first_loss": records[0]["loss"],
+            "final_loss": records[-1]["loss"],
+        }
+
+
+def _is_due(step: int, log_every: int, schedule: Schedule) -> bool:
+    return step == 1 or step % log_every == 0 or step == schedule.steps

@@ -1,0 +1,121 @@
+"""Stages run as the framework runs them: phase by phase, rank by rank, files moved into place after each."""
+
+import json
+import random
+import shutil
+
+import pytest
+import zstandard
+
+from llmhpc.registry import load
+from llmhpc.task import Task
+
+
+def run_phase(cfg, phase, ranks, inputs, home, seed):
+    counts = {}
+    for rank in ranks:
+        out = home / "scratch"
+        out.mkdir(parents=True)
+        task = Task(phase=phase.name, rank=rank, ranks=phase.ranks, seed=seed, home=home)
+        for key, value in load("stage", cfg.kind).run(cfg, inputs, out, task).items():
+            counts[key] = counts.get(key, 0) + value
+        for path in filter(lambda path: path.is_file(), sorted(out.rglob("*"))):
+            target = home / path.relative_to(out)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        shutil.rmtree(out)
+    return counts
+
+
+@pytest.fixture(scope="session")
+def run_stage():
+    """Runs all phases of a stage into a folder; ``backwards`` takes the last rank first. Returns the counts."""
+
+    def run(cfg, inputs, home, seed=0, backwards=False):
+        counts = {}
+        for phase in cfg.phases():
+            ranks = range(phase.ranks)
+            counts |= run_phase(cfg, phase, ranks[::-1] if backwards else ranks, inputs, home, seed)
+        shutil.rmtree(home / "work", ignore_errors=True)
+        shutil.rmtree(home / "progress", ignore_errors=True)
+        return counts
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_documents():
+    """Writes documents, dealt out in turn, to ``shards`` files of ``step``/documents; returns ``step``."""
+
+    def write(step, documents, shards=3):
+        (step / "documents").mkdir(parents=True)
+        for shard in range(shards):
+            lines = (
+                json.dumps(document, ensure_ascii=False) for document in documents[shard::shards]
+            )
+            body = "".join(f"{line}\n" for line in lines).encode()
+            path = step / "documents" / f"{shard:05d}.jsonl.zst"
+            path.write_bytes(zstandard.ZstdCompressor().compress(body))
+        return step
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def read_documents():
+    """The documents of a step (or of another folder of it) in order of the shards."""
+
+    def read(step, folder="documents"):
+        lines = []
+        for path in sorted((step / folder).glob("*.jsonl.zst")):
+            with zstandard.open(path, "rb") as file:
+                lines += file.read().splitlines()
+        return [json.loads(line) for line in lines]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def files_of():
+    """Every file of a folder with its bytes."""
+
+    def files(folder):
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    return files
+
+
+@pytest.fixture(scope="session")
+def prose():
+    """Documents of random words of a small language: ``count`` of ``words`` words each."""
+
+    def make(count, words=120, seed=0):
+        rng = random.Random(seed)
+        syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+        language = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(1500)]
+        return [
+            {
+                "text": " ".join(rng.choices(language, k=words)) + ".",
+                "id": f"page-{number}",
+                "metadata": {"url": f"https://example.org/{number}"},
+            }
+            for number in range(count)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def with_copies():
+    """Each of the first ``copies`` documents once more with one word changed: Jaccard 0.92 of 5-grams."""
+
+    def make(documents, copies):
+        planted = []
+        for number, document in enumerate(documents[:copies]):
+            words = document["text"].split()
+            words[len(words) // 2] = "otherwise"
+            planted.append(document | {"text": " ".join(words), "id": f"copy-{number}"})
+        return random.Random(1).sample(documents + planted, len(documents) + len(planted))
+
+    return make

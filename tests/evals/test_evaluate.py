@@ -1,0 +1,213 @@
+import json
+import math
+import shutil
+import socket
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from llmhpc.errors import ConfigError
+from llmhpc.evals import exports
+from llmhpc.jobs.evaluate import Config, run
+from llmhpc.task import Task
+
+SETTINGS = {"items": 80, "items_min": 40, "context_bytes": 60, "continuation_bytes": 40}
+STEPS = ("000000", "000030", "000120")
+KEYS = "step tokens checkpoint task metric value stderr chance items higher_is_better"
+
+
+def evaluate(train: Path, tokens: Path, home: Path, **settings):
+    out = home / "out"
+    out.mkdir(parents=True)
+    task = Task(phase="main", rank=0, ranks=1, seed=0, home=home)
+    counts = run(Config(**SETTINGS, **settings), {"model": train, "tokens": tokens}, out, task)
+    lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    return counts, lines, pq.read_table(out / "items.parquet").to_pylist(), out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    """Refuses every look-up of a host, and sees at the end that none was tried."""
+    attempts = []
+
+    def refuse(host, *args, **kwargs):
+        attempts.append(host)
+        raise OSError(f"no network for {host}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", refuse)
+        yield
+    assert attempts == []
+
+
+@pytest.fixture(scope="module")
+def results(train_step, tokens_step, tmp_path_factory):
+    return evaluate(train_step, tokens_step, tmp_path_factory.mktemp("evaluate"))
+
+
+def value(lines, step, metric):
+    return next(line for line in lines if line["step"] == step and line["metric"] == metric)
+
+
+def test_scores_rise_over_the_checkpoints_and_end_above_chance(results):
+    counts, lines, _, _ = results
+    accuracy = [value(lines, step, "acc_norm_pmi_byte") for step in (0, 30, 120)]
+    assert accuracy[0]["value"] < accuracy[2]["value"]
+    assert accuracy[2]["value"] > 0.25 + 2 * accuracy[2]["stderr"]
+    bits = [value(lines, step, "bits_per_byte")["value"] for step in (0, 30, 120)]
+    assert bits == sorted(bits, reverse=True)
+    assert counts == {
+        "checkpoints": 3,
+        "items": 80,
+        "contexts_truncated": 0,
+        "continuation_final": accuracy[2]["value"],
+        "heldout_bits_per_byte_final": bits[2],
+    }
+
+
+def test_there_is_a_line_for_each_checkpoint_task_and_metric(results):
+    _, lines, _, _ = results
+    assert [list(line) for line in lines] == [KEYS.split()] * 15
+    assert [line["task"] for line in lines[:5]] == ["continuation"] * 4 + ["heldout"]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert {(line["chance"], line["higher_is_better"], line["items"]) for line in lines} == {
+        (0.25, True, 80),
+        (None, False, 24),
+    }
+
+
+def test_metrics_equal_the_values_computed_again_from_the_items(results):
+    _, lines, items, _ = results
+    rows = defaultdict(list)
+    for item in items:
+        rows[item["step"], item["task"]].append(item)
+
+    def accuracy(step, score):
+        right = 0
+        for item in rows[step, "continuation"]:
+            scores = [score(item, place) for place in range(4)]
+            right += scores.index(max(scores)) == item["gold"]
+        return right / len(rows[step, "continuation"])
+
+    by_hand = {
+        "acc": lambda item, n: item["logprobs"][n],
+        "acc_norm": lambda item, n: item["logprobs"][n] / item["characters"][n],
+        "acc_norm_token": lambda item, n: item["logprobs"][n] / item["tokens_scored"][n],
+        "acc_norm_pmi_byte": lambda item, n: (
+            (item["logprobs"][n] - item["unconditioned"][n]) / item["bytes"][n]
+        ),
+    }
+    for line in lines:
+        mine = rows[line["step"], line["task"]]
+        if line["metric"] in by_hand:
+            again = accuracy(line["step"], by_hand[line["metric"]])
+        else:
+            nats = sum(-item["logprobs"][0] for item in mine)
+            again = nats / math.log(2) / sum(item["bytes"][0] for item in mine)
+        assert line["value"] == pytest.approx(again, rel=1e-9), line
+        assert len(mine) == line["items"]
+    for item in rows[120, "continuation"]:
+        assert item["correct"] == (item["prediction"] == item["gold"])
+    right = [item["correct"] for item in rows[120, "continuation"]]
+    assert value(lines, 120, "acc_norm_pmi_byte")["value"] == pytest.approx(sum(right) / len(right))
+
+
+def test_bits_per_byte_equal_a_plain_loop(results, train_step, tokens_step):
+    _, lines, _, out = results
+    export = exports.find_exports(train_step)[-1]
+    checkpoint = exports.load(export)
+    bits = size = 0
+    for row in (out / "tasks" / "heldout" / "test.jsonl").read_text().splitlines():
+        text = json.loads(row)["text"]
+        tokens = [0, *checkpoint.tokenizer.encode(text, add_special_tokens=False)]
+        for start in range(0, len(tokens) - 1, 128):
+            window = torch.tensor([tokens[start : start + 129]])
+            with torch.inference_mode():
+                logprobs = checkpoint.model(window[:, :-1]).logits.log_softmax(-1)
+            bits -= logprobs.gather(2, window[:, 1:, None]).double().sum().item() / math.log(2)
+        size += len(text.encode())
+    assert value(lines, 120, "bits_per_byte")["value"] == pytest.approx(bits / size, rel=1e-6)
+
+
+def test_a_choice_is_scored_as_in_a_plain_loop(results, train_step):
+    _, _, items, out = results
+    checkpoint = exports.load(exports.find_exports(train_step)[0])
+    row = json.loads((out / "tasks" / "continuation" / "test.jsonl").read_text().splitlines()[7])
+    item = next(i for i in items if i["step"] == 0 and i["item"] == row["id"])
+    for choice, wanted in zip(row["choices"], item["logprobs"], strict=True):
+        context, ids = ([*checkpoint.tokenizer.encode(text)] for text in (row["context"], choice))
+        with torch.inference_mode():
+            logits = checkpoint.model(torch.tensor([[0, *context, *ids]])).logits[0]
+        logprobs = logits[-len(ids) - 1 : -1].log_softmax(-1)
+        assert logprobs.gather(1, torch.tensor(ids)[:, None]).sum().item() == pytest.approx(
+            wanted, abs=1e-4
+        )
+
+
+def test_new_weights_at_an_old_path_get_new_scores_and_nothing_is_left_in_the_checkpoint(
+    results, train_step, tokens_step, tmp_path
+):
+    _, lines, _, _ = results
+    shutil.copytree(train_step, tmp_path / "train")
+    weights = [tmp_path / "train" / "exports" / name / "model.safetensors" for name in STEPS]
+    files = sorted((tmp_path / "train").rglob("*"))
+    weights[0].write_bytes(weights[2].read_bytes())
+    _, again, _, _ = evaluate(tmp_path / "train", tokens_step, tmp_path / "again")
+    for first, second in zip(lines, again, strict=True):
+        if first["step"] != 0:
+            assert second == first
+        elif first["metric"] == "bits_per_byte":
+            assert second["value"] == value(lines, 120, "bits_per_byte")["value"]
+    assert sorted((tmp_path / "train").rglob("*")) == files
+
+
+def test_the_key_of_the_cache_follows_the_weights(train_step, tmp_path):
+    from llmhpc.evals.model import ScoringModel
+
+    keys = []
+    for export in exports.find_exports(train_step)[:2]:
+        model = ScoringModel("same", exports.load(export), 4096, str(tmp_path))
+        keys.append(model._cache.cache_dir)
+    assert keys[0] != keys[1]
+    assert all(key.is_relative_to(tmp_path) for key in keys)
+
+
+def test_a_second_run_writes_the_same_bytes(results, train_step, tokens_step, tmp_path):
+    again = evaluate(train_step, tokens_step, tmp_path, batch_tokens=4096)[3]
+    for name in ("scores.jsonl", "items.parquet", "tasks/continuation/test.jsonl"):
+        assert (again / name).read_bytes() == (results[3] / name).read_bytes()
+
+
+def test_scores_do_not_depend_on_the_batch_size_of_the_stage(
+    results, train_step, tokens_step, tmp_path
+):
+    items = evaluate(train_step, tokens_step, tmp_path, batch_tokens=300)[2]
+    for first, second in zip(results[2], items, strict=True):
+        assert second["logprobs"] == pytest.approx(first["logprobs"], abs=1e-5, rel=1e-6)
+        assert second["unconditioned"] == pytest.approx(first["unconditioned"], abs=1e-5, rel=1e-6)
+
+
+def test_only_the_files_of_the_artifact_are_written(results):
+    out = results[3]
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
+        "items.parquet",
+        "scores.jsonl",
+        "tasks/continuation/test.jsonl",
+        "tasks/heldout/test.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"items": 30, "items_min": 40}, "items_min=40: items=30 or fewer"),
+        ({"ranks": 2}, "ranks=2: 1"),
+        ({"heldout_bytes": 0}, "heldout_bytes=0: 1 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Config(**settings)

@@ -1,0 +1,70 @@
+"""Every YAML in conf/ composes and plans; every step survives its JSON; every setting is read by somebody."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from llmhpc.compose import compose
+from llmhpc.config import Cluster, Stage
+from llmhpc.plan import plain, plan
+from llmhpc.registry import GROUPS, load, options, revive
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+
+def choices(folder: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("pipeline", choices("pipeline"))
+def test_every_pipeline_plans(pipeline):
+    assert plan(compose([f"pipeline={pipeline}"]))
+
+
+@pytest.mark.parametrize("cluster", choices("cluster"))
+def test_every_cluster_plans(cluster):
+    assert plan(compose([f"cluster={cluster}"]))
+
+
+@pytest.mark.parametrize("kind", sorted(p.name for p in (CONF / "stage").iterdir() if p.is_dir()))
+def test_every_stage_choice_composes(kind):
+    for option in choices(f"stage/{kind}"):
+        cfg = compose([f"stage/{kind}@stages.{kind}={option}"])
+        assert cfg.stages[kind].kind == kind, option
+
+
+@pytest.mark.parametrize("group", ["model", "parallel", "schedule"])
+def test_every_choice_of_a_training_group_composes(group):
+    assert choices(group)
+    for option in choices(group):
+        compose([f"{group}={option}"])
+
+
+def test_a_step_survives_its_json():
+    for step in plan(compose([])):
+        record = json.loads(json.dumps(plain(step.stage)))
+        assert revive(Stage, record) == step.stage
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_names_itself(group):
+    for option in options(group):
+        assert load(group, option).Config().kind == option
+
+
+def test_every_setting_is_read_by_somebody():
+    source = "\n".join(
+        path.read_text() for folder in ("llmhpc", "jobs") for path in (ROOT / folder).rglob("*.py")
+    )
+    schemas = [Cluster, *(load(group, o).Config for group in GROUPS for o in options(group))]
+    unread = {
+        f"{schema.__module__}.{field.name}"
+        for schema in schemas
+        for field in fields(schema)
+        if field.name != "kind" and not re.search(rf"(\.|getattr\(\w+, \"){field.name}\b", source)
+    }
+    assert not unread

@@ -1,0 +1,106 @@
+"""What a person meets at the command line: bad input is one line, status 2, and nothing is written."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "datatrove", "nanotron", "lighteval", "transformers")
+
+
+def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "llmhpc.launch", *overrides]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["cluster=slrum"], ["cluster=slrum", "slurm"]),
+        (["clutser=slurm"], ["clutser", "cluster"]),
+        (["stages.filter.rules.gopher_quality.min_doc_word=3"], ["min_doc_word", "min_doc_words"]),
+        (["stages.filtre.ranks=3"], ["stages.filtre", "stages.filter"]),
+        (["+stages.filter.rankz=3"], ["rankz", "ranks"]),
+        (["stages.filter.ranks=many"], ["stages.filter.ranks=many", "int"]),
+        (["stages.filter.ranks=0"], ["stages.filter.ranks=0", "1 or more"]),
+        (["seed=x"], ["seed=x", "int"]),
+        (["stages.collect.needs={pages: report}"], ["stages.collect.needs"]),
+        (["stages.dedup.needs.documents=shuffle"], ["circle", "dedup", "shuffle"]),
+        (["stages.train.parallel.tp=3"], ["tp=3", "heads"]),
+        (["stages.train.model.vocab_size=5000"], ["vocab_size", "5000", "4096"]),
+        (["stages.tokenizer.vocab_size=70000", "stages.train.model.vocab_size=70000",
+          "stages.tokenize.dtype=uint16"], ["dtype", "uint16", "uint32"]),
+        (["stages.train.parallel.dp=4", "stages.train.resources.nodes=3", "cluster=slurm"],
+         ["nodes", "3", "4"]),
+        (["stages.train.resources.nodes=2"], ["stages.train.resources.nodes=2", "local"]),
+        (["root=/proc/nothing"], ["root=/proc/nothing", "cannot be written"]),
+        (["root=/etc/passwd/x"], ["root=/etc/passwd/x", "is a file"]),
+        (["stage/collect@stages.collect=html", "stages.collect.source.folder=/not/there"],
+         ["/not/there", "source.folder"]),
+        (["stage/collect@stages.collect=warc", "stages.collect.source.paths=[/not/there.warc.gz]"],
+         ["/not/there.warc.gz", "source.paths"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, overrides, words):
+    if not any(o.startswith("root=") for o in overrides):
+        overrides = [*overrides, f"root={tmp_path / 'runs'}"]
+    result = launch(*overrides, cwd=tmp_path)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slurm_where_there_is_none_is_one_line(tmp_path):
+    code = (
+        "import os, sys; os.environ['PATH'] = '/nonexistent';"
+        f"from llmhpc.launch import main; sys.exit(main(['cluster=slurm', 'root={tmp_path / 'r'}']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "cluster.executor=slurm: there is no sbatch here" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_takes_under_a_second_of_cpu_and_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys, time; from llmhpc.launch import main;"
+        f"status = main(['dry_run=true', 'root={tmp_path}']);"
+        f"heavy = [m for m in {HEAVY!r} if m in sys.modules];"
+        "print('heavy', heavy); print('cpu', time.process_time()); sys.exit(status)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "heavy []" in result.stdout
+    assert float(result.stdout.split("cpu ")[1]) < 1.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_would_run(tmp_path):
+    lines = launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == [
+        "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report",
+    ]  # fmt: skip
+    assert all("to run" in line and "new" in line for line in lines[:-1])
+
+
+def test_status_without_a_run_says_so(tmp_path):
+    command = [sys.executable, "-m", "llmhpc.status", str(tmp_path)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "no launch below it" in result.stderr
+
+
+def test_help_names_the_usage():
+    begun = time.monotonic()
+    assert "dry_run=true" in launch("--help").stdout
+    assert time.monotonic() - begun < 30
