@@ -7,6 +7,10 @@ from typing import Any, ClassVar
 from llmhpc.config import Phase, Stage, at_least
 from llmhpc.task import Task
 
+SIGNING_RANKS_PER_BUCKET_TASK = (
+    4  # keeps small runs from starting tasks of a second; 56 ranks: a task each
+)
+
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
@@ -35,10 +39,11 @@ class Config(Stage):
         return (1 - 2 ** (-1 / self.num_buckets)) ** (1 / self.hashes_per_bucket)
 
     def phases(self) -> list[Phase]:
-        """A bucket takes about a second: a rank does several, so that starting costs less than working."""
+        """Pairing a document in all buckets costs about a tenth of signing it, so it gets fewer tasks."""
+        bucket_tasks = min(-(-self.ranks // SIGNING_RANKS_PER_BUCKET_TASK), self.num_buckets)
         return [
             Phase("signatures", self.ranks),
-            Phase("buckets", min(self.ranks, self.num_buckets)),
+            Phase("buckets", bucket_tasks),
             Phase("clusters", 1),
             Phase("filter", self.ranks),
         ]

@@ -20,9 +20,7 @@ class Config(Stage):
     kind: str = "tokenizer"
     vocab_size: int = 32768
     sample_mb: int = 512  # of text, from all shards; held in memory about three times
-    heldout_fraction: float = (
-        0.005  # of the documents: not trained on; as in the tokenize stage, or more
-    )
+    heldout_fraction: float = 0.005  # of the documents, not trained on: as in tokenize, or more
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)

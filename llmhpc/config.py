@@ -33,7 +33,7 @@ class Resources:
     nodes: int = 1
     cpus: int = 1  # per process
     gpus_per_node: int = 0
-    mem_gb: float = 4.0  # per node
+    mem_gb: float = 2.0  # per node
     timeout_min: int = 60
 
     def __post_init__(self) -> None:

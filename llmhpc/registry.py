@@ -36,10 +36,10 @@ def options(group: str) -> Iterator[str]:
 def register() -> None:
     """Tell Hydra every schema; choices of values come from the YAML files in conf/."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    store.store(name="schema", node=Config, replace=True)
     for group in GROUPS:
         for option in options(group):
-            store.store(group=group, name=option, node=load(group, option).Config)
+            store.store(group=group, name=option, node=load(group, option).Config, replace=True)
 
 
 def revive(schema: type, data: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from llmhpc import artifact, claim
 from llmhpc import step as node
@@ -18,7 +19,7 @@ from llmhpc.files import read_json
 from llmhpc.plan import Step
 
 GATE_TIMEOUT_MIN = 60
-GATE_MEM_GB = 2
+GATE_MEM_GB = 1
 OTHER_LAUNCH_WAIT_S = 120
 
 
@@ -51,7 +52,12 @@ def submit(cluster: Cluster, steps: list[Step]) -> dict[str, list[str]]:
             artifact.order(step)
             after = [last[name] for name in step.after if name in last]
             submitter = _Submitter(cluster, step, largest)
-            ids[step.name], last[step.name] = submitter.run(after)
+            try:
+                ids[step.name], last[step.name] = submitter.run(after)
+            except (FailedJobError, FailedSubmissionError) as error:
+                submitter.withdraw()
+                why = " ".join(str(error).split())
+                raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
         elif jobs := _others_jobs(step.out):
             ids[step.name], last[step.name] = jobs["ids"], jobs["last"]
     return ids
@@ -87,6 +93,12 @@ class _Submitter:
         claim.record_jobs(self.step.out, self.ids, gate, submitted=True)
         return self.ids, gate
 
+    def withdraw(self) -> None:
+        """Take the step's jobs off the queue and give the claim up."""
+        if self.ids:
+            subprocess.run(["scancel", *self.ids], check=False)
+        claim.release(self.step.out)
+
     def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:
         if phase.ranks == 1 and ranks:  # the task runs its own gate
             job = self._executor(after, phase.name).submit(
@@ -101,7 +113,7 @@ class _Submitter:
             )
             arrays.append(jobs[0].job_id.split("_")[0])
             self._note(arrays[-1:])
-        gate = self._executor(arrays or after, f"{phase.name}.gate", gate=True).submit(
+        gate = self._executor(after, f"{phase.name}.gate", behind=arrays).submit(
             node.gate, str(self.step.out), phase.name
         )
         return self._note([gate.job_id])
@@ -112,20 +124,23 @@ class _Submitter:
         return ids[-1]
 
     def _executor(
-        self, after: list[str], part: str, *, gate: bool = False
+        self, after: list[str], part: str, *, behind: list[str] | None = None
     ) -> submitit.AutoExecutor:
+        """For a task, or for the gate ``behind`` arrays; both only if what they come ``after`` went well."""
         cluster, resources = self.cluster, self.step.stage.resources
         executor = submitit.AutoExecutor(
             folder=self.step.out / artifact.LOGS / "%j",
             cluster="slurm",
             slurm_python=cluster.python,
         )
-        # afterany on the ranks: the gate looks at what is on disk; afterok on a gate: it must have passed
-        kind = "afterany" if gate else "afterok"
+        gate = behind is not None
         extra = dict(cluster.slurm)
         extra["kill-on-invalid-dep"] = "yes"
-        if after:
-            extra["dependency"] = ",".join(f"{kind}:{job}" for job in after)
+        # afterany on the ranks: the gate looks at what is on disk. afterok on gates also for a gate: behind an
+        # array that was cancelled for want of its input, afterany alone would start it
+        waits = [f"afterok:{job}" for job in after] + [f"afterany:{job}" for job in behind or []]
+        if waits:
+            extra["dependency"] = ",".join(waits)
         if cluster.account:
             extra["account"] = cluster.account
         if cluster.qos:

@@ -35,7 +35,8 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
     if not artifact.sealed(home) and not artifact.mark_path(home, phase, rank).exists():
         with Attempt(home, phase, rank, record=process == 0):
             stage = stage_of(home)
-            os.environ.setdefault("OMP_NUM_THREADS", str(stage.resources.cpus))
+            for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+                os.environ.setdefault(name, str(stage.resources.cpus))
             _work(home, stage, phase, rank, process)
     if process == 0 and dict(stage_of(home).phases())[phase] == 1:
         gate(home, phase)

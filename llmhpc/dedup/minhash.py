@@ -7,7 +7,6 @@ one document is kept: the root of datatrove's union-find. That root follows from
 and document alone, since the pairs are read in a fixed order, so it does not depend on when a rank ran.
 """
 
-# ruff: noqa: TID253 - only the run of a job imports this module, never the launcher
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

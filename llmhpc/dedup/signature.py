@@ -1,6 +1,5 @@
 """datatrove's MinHash signatures to the last bit, in less time and with bounded memory."""
 
-# ruff: noqa: TID253 - only the run of a job imports this module, never the launcher
 from functools import lru_cache
 
 import numpy as np

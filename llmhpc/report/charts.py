@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -26,7 +27,7 @@ COLOURS = {
     SECOND: "var(--second)",
     CHANCE: "var(--chance)",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "llmhpc",
     "svg.fonttype": "none",  # letters stay letters: smaller, selectable, in the reader's font
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same everywhere

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,8 @@ REMOVED, KEPT = "removed", "documents"
 SUFFIX = ".jsonl.zst"
 LOOKED_AT = 500  # of a rule's documents, to find different reasons
 ADDRESSES = ("url", "file_path")
-REASONS = ("dropped_because", "filter_reason")  # "reason: value", or datatrove's bare reason
+REASONS = ("dropped_because", "filter_reason")  # ours, with the value; datatrove's bare one
+NUMBER = re.compile(r"[\d.]+")
 DROPPED_BY = "dropped_by"  # the rule, which the shelf is named after
 DETAIL_CHARACTERS = 80
 
@@ -83,28 +85,35 @@ def _shelf(name: str, step: Made, shards: list[Path], limits: Limits, *, removed
     seen = list(islice(_documents(shards), LOOKED_AT if removed else limits.examples))
     reasons: dict[str, int] = {}
     for number, document in enumerate(seen):
-        kind, _, _ = _first_of(document.get("metadata", {}), REASONS).partition(":")
-        reasons.setdefault(kind, number)
+        reason = _first_of(document.get("metadata", {}), REASONS)
+        reasons.setdefault(NUMBER.sub("", reason), number)
     picked = list(reasons.values()) + [n for n in range(len(seen)) if n not in reasons.values()]
-    examples = [_example(seen[n], limits.example_characters) for n in picked[: limits.examples]]
+    examples = [
+        _example(seen[n], limits.example_characters, removed=removed)
+        for n in picked[: limits.examples]
+    ]
     return Shelf(name=name, step=step.name, removed=removed, examples=examples)
 
 
-def _example(document: dict[str, Any], characters: int) -> Example:
+def _example(document: dict[str, Any], characters: int, *, removed: bool) -> Example:
     metadata = {
         k: v for k, v in document.get("metadata", {}).items() if not isinstance(v, dict | list)
     }
-    address = next(
-        (str(metadata[key]) for key in ADDRESSES if metadata.get(key)), document.get("id", "")
-    )
-    details = {k: v for k, v in metadata.items() if k not in (*ADDRESSES, REASON)}
+    shown = (*ADDRESSES, *REASONS, DROPPED_BY)
+    details = {key: value for key, value in metadata.items() if key not in shown}
     return Example(
         text=document["text"][:characters],
         characters=len(document["text"]),
         address=_first_of(metadata, ADDRESSES) or str(document.get("id", "")),
-        reason=_first_of(metadata, REASONS),
+        reason=_first_of(metadata, REASONS) or (_of_cluster(metadata) if removed else ""),
         details=tuple((key, _short(value)) for key, value in details.items()),
     )
+
+
+def _of_cluster(metadata: dict[str, Any]) -> str:
+    """What datatrove's MinHash says of a duplicate, if it is one."""
+    size = metadata.get("minhash_cluster_size", 0)
+    return f"one of {size} alike, cluster {metadata.get('minhash_cluster_id')}" if size > 1 else ""
 
 
 def _first_of(metadata: dict[str, Any], keys: tuple[str, ...]) -> str:

@@ -13,14 +13,13 @@ from llmhpc.report.upstream import History, Made
 
 TITLE = "Evaluation"
 SCORES = "scores.jsonl"
-# Of a task with several metrics the first of these stands for it; in full, what the short names mean.
-METRIC_NAMES = {
+METRIC_NAMES = {  # what the short names in scores.jsonl mean; others are shown as they are
     "bits_per_byte": "bits per byte",
+    "acc": "accuracy, by likelihood",
     "acc_norm": "accuracy, by likelihood per character",
     "acc_norm_token": "accuracy, by likelihood per token",
-    "acc": "accuracy, by likelihood",
+    "acc_norm_pmi_byte": "accuracy, by information per byte",
 }
-SHORT_NAMES = {"bits_per_byte": "bits per byte", "acc_norm": "accuracy", "acc": "accuracy"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Curve:
 
     @property
     def metric_name(self) -> str:
-        return SHORT_NAMES.get(self.metric, self.metric)
+        return self.metric_in_full.partition(",")[0]
 
     @property
     def metric_in_full(self) -> str:
@@ -75,27 +74,23 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
 
 
 def curves(step: Made) -> list[Curve]:
-    """The curves of a step's scores.jsonl: tasks by name, the metric that stands for a task first."""
+    """The curves of a step's scores.jsonl in the order of the file, after those that stand for a task."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in step.json_lines(SCORES):
         line = {"stderr": None, "chance": None, "higher_is_better": True, **line}
         if line["stderr"] is not None and math.isnan(line["stderr"]):
             line["stderr"] = None
         groups.setdefault((line["task"], line["metric"]), []).append(line)
-    ranks = {metric: number for number, metric in enumerate(METRIC_NAMES)}
-    order = sorted(groups, key=lambda key: (key[0], ranks.get(key[1], len(ranks)), key[1]))
-    return [
-        Curve(
-            task=task,
-            metric=metric,
-            lines=sorted(groups[task, metric], key=lambda line: line["step"]),
-        )
-        for task, metric in order
+    found = [
+        Curve(task=task, metric=metric, lines=sorted(lines, key=lambda line: line["step"]))
+        for (task, metric), lines in groups.items()
     ]
+    first = headlines(found)
+    return first + [curve for curve in found if curve not in first]
 
 
 def headlines(found: list[Curve]) -> list[Curve]:
-    """Of each task the curve that stands for it."""
+    """Of each task the curve that stands for it: the first metric in scores.jsonl."""
     first: dict[str, Curve] = {}
     for curve in found:
         first.setdefault(curve.task, curve)
@@ -124,12 +119,13 @@ def _draw(ax: Axes, curve: Curve) -> None:
         capsize=3.5,
     )
     if (chance := curve.last["chance"]) is not None:
-        ax.axhline(
-            chance, color=charts.CHANCE, linewidth=1.2, linestyle=(0, (4, 3)), label="chance"
-        )
-        ax.legend(loc="lower right")
         low, high = ax.get_ylim()
         room = 0.06 * (max(high, chance) - min(low, chance))
         ax.set_ylim(min(low, chance - room), max(high, chance + room))
+        ax.axhline(chance, color=charts.CHANCE, linewidth=1.2, linestyle=(0, (4, 3)))
+        where, colour = ("axes fraction", "data"), charts.CHANCE
+        ax.annotate(
+            "chance", (1.01, chance), xycoords=where, color=colour, va="center", fontsize=10.5
+        )
     better = "higher" if curve.last["higher_is_better"] else "lower"
     charts.token_axis(ax, f"training tokens ({better} is better; bars: one standard error)")

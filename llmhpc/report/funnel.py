@@ -7,6 +7,7 @@ from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Data"
+LINES_SEEN = ("kept", "total")
 SOURCE_COUNTS = ("pages", "documents")  # what a step without inputs may count
 
 
@@ -19,6 +20,8 @@ class Stretch:
     came: int
     kept: int
     reasons: tuple[tuple[str, int], ...] = ()  # why documents were removed, most frequent first
+    characters: int | None = None  # of text that went on
+    lines: tuple[tuple[str, int], ...] = ()  # removed from documents that went on, by kind
 
     @property
     def removed(self) -> int:
@@ -34,7 +37,7 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
     return {
         "stretches": stretches,
         "widest": max((stretch.came for stretch in stretches), default=1) or 1,
-        "figures": [figure for step in history.made for figure in _figures(step)],
+        "figures": _figures_of(history),
         "texts": [(step, _budget(step, history)) for step in texts],
     }
 
@@ -46,9 +49,9 @@ def _stretches(step: Made) -> list[Stretch]:
         tables |= counts["rules"]
         return [_of_rule(name, step, table) for name, table in tables.items()]
     if any(name.startswith("removed/") for name in step.files) and "documents_in" in counts:
-        reasons = ()
+        reasons: tuple[tuple[str, int], ...] = ()
         if counts.get("clusters"):
-            reasons = ((f"in {counts['clusters']:,} clusters", counts["duplicates"]),)
+            reasons = (("near-duplicates", counts["duplicates"]),)
         came, kept = counts["documents_in"], counts["documents"]
         return [Stretch(name=step.name, step=step.name, came=came, kept=kept, reasons=reasons)]
     if not step.inputs:
@@ -64,13 +67,31 @@ def _stretches(step: Made) -> list[Stretch]:
 
 
 def _of_rule(name: str, step: Made, table: dict[str, Any]) -> Stretch:
-    kept = table["kept"] if "kept" in table else table["in"] - table["dropped"]
-    reasons = _by_number(table.get("reasons", {}))
-    return Stretch(name=name, step=step.name, came=table["in"], kept=kept, reasons=reasons)
+    return Stretch(
+        name=name,
+        step=step.name,
+        came=table["in"],
+        kept=table["kept"],
+        reasons=_by_number(table.get("reasons", {})),
+        characters=table.get("characters"),
+        lines=tuple(
+            (kind, n) for kind, n in table.get("lines", {}).items() if kind not in LINES_SEEN
+        ),
+    )
 
 
 def _by_number(reasons: dict[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _figures_of(history: History) -> list[tuple[str, str, float]]:
+    """The figures of all steps; bytes that one wrote and the next read are told once."""
+    figures: list[tuple[str, str, float]] = []
+    for step in history.made:
+        for figure in _figures(step):
+            if figure[1:] not in [other[1:] for other in figures]:
+                figures.append(figure)
+    return figures
 
 
 def _figures(step: Made) -> list[tuple[str, str, float]]:
@@ -84,8 +105,6 @@ def _figures(step: Made) -> list[tuple[str, str, float]]:
         figures.append((f"records passed over by {step.name}", "count", skipped))
     if "characters" in counts:
         figures.append((f"characters of text after {step.name}", "count", counts["characters"]))
-    if "duplicates" in counts:
-        figures.append((f"duplicates removed by {step.name}", "count", counts["duplicates"]))
     if "clusters" in counts:
         figures.append(("clusters of near-duplicates", "count", counts["clusters"]))
     return figures

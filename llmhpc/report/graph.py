@@ -5,6 +5,7 @@ both sides so that they cross as little as they can.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,11 +124,13 @@ def _ports(
 
 
 def _spread(
-    groups: dict[Path, list[Arrow]], places: dict[Path, Place], key: object
+    groups: dict[Path, list[Arrow]],
+    places: dict[Path, Place],
+    key: Callable[[Arrow], tuple[float, str]],
 ) -> dict[Arrow, float]:
     found = {}
     for home, group in groups.items():
-        for number, arrow in enumerate(sorted(group, key=key), 1):  # type: ignore[arg-type]
+        for number, arrow in enumerate(sorted(group, key=key), 1):
             found[arrow] = places[home].x + BOX_WIDTH * number / (len(group) + 1)
     return found
 

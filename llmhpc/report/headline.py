@@ -34,8 +34,16 @@ def values(history: History, limits: Limits) -> dict[str, Any]:
         "started": min((step.record["started"] for step in made), default=None),
         "finished": max((step.record["finished"] for step in made), default=None),
         "hosts": sorted({step.record["host"] for step in made}),
-        "commits": sorted({step.record["commit"][:12] for step in made if step.record["commit"]}),
+        "commits": sorted(
+            {_short(step.record["commit"]) for step in made if step.record["commit"]}
+        ),
     }
+
+
+def _short(commit: str) -> str:
+    """Twelve digits, and whether the code differed from that commit."""
+    digits, plus, _ = commit.partition("+")
+    return digits[:12] + (" with changes" if plus else "")
 
 
 def _documents(history: History) -> list[Tile]:

@@ -39,7 +39,7 @@ def duration(seconds: float | None) -> Markup:
 
 def clock(seconds: float) -> str:
     """The same as text."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -56,7 +56,7 @@ def _course(step: Made, history: History) -> Course | None:
             rows=(3.2, 1) if lower else (1,),
         )
     ]
-    extras = [key for key in ("tokens_per_second", "grad_norm") if key in records[0]]
+    extras: list[str] = [key for key in ("tokens_per_second", "grad_norm") if key in records[0]]
     if extras:
         drawn.append(
             charts.chart(

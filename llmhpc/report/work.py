@@ -8,6 +8,13 @@ from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Steps"
+MADE = (
+    "tokens",
+    "pages",
+    "documents",
+    "checkpoints",
+    "items",
+)  # the first that a step counts is shown
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,10 @@ def values(history: History, limits: Limits) -> dict[str, Any]:
 def _flow(step: Made) -> tuple[tuple[str, float], ...]:
     """The one or two counts that say most about a step."""
     counts = step.counts
+    names: list[str] = [name for name in MADE if name in counts][:1]
     if "final_loss" in counts:
         names = ["steps", "tokens"]
-    elif "tokens" in counts:
-        names = ["tokens"]
-    else:
-        names = [name for name in ("pages", "documents", "checkpoints", "items") if name in counts][
-            :1
-        ]
-    return tuple((name, counts[name]) for name in names)
+    return tuple((name, counts[name]) for name in names if name in counts)
 
 
 def _gone(history: History) -> list[Made]:

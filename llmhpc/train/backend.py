@@ -108,13 +108,15 @@ class GlooP2P(P2P):
 
 
 class CudaIsCpu(TorchFunctionMode):
-    """Inside this block tensors asked for on "cuda" are made on the CPU (gradient_accumulator.py asks so)."""
+    """Inside this block "cuda" means the CPU: nanotron writes the word out in gradient_accumulator.py and
+    sanity_checks.py. For setting up and loading, not for steps: every torch call passes through Python."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if str(kwargs.get("device")).startswith("cuda"):
-            kwargs["device"] = "cpu"
-        return func(*args, **kwargs)
+        def on_cpu(value: Any) -> Any:
+            return "cpu" if isinstance(value, str) and value.startswith("cuda") else value
+
+        kwargs = {name: on_cpu(value) for name, value in (kwargs or {}).items()}
+        return func(*map(on_cpu, args), **kwargs)
 
 
 def use_gloo(*, yes: bool) -> None:

@@ -88,15 +88,15 @@ class Engine:
             self.optimizer, self.accumulator = init_optimizer_and_grad_accumulator(
                 self.wrapped, _optimizer_settings(schedule, parallel), self.context
             )
-        if checkpoint is not None:
-            load_optimizer(
-                self.optimizer,
-                self.context,
-                root_folder=checkpoint,
-                map_location=str(place.device),
-                param_shard_metadata=shards,
-                model=self.network,
-            )
+            if checkpoint is not None:
+                load_optimizer(
+                    self.optimizer,
+                    self.context,
+                    root_folder=checkpoint,
+                    map_location=str(place.device),
+                    param_shard_metadata=shards,
+                    model=self.network,
+                )
         self.pipeline = PIPELINES[parallel.pp_order]()
         self.micro_batches = schedule.accumulation(parallel)
 

@@ -122,8 +122,9 @@ def test_half_of_the_pairs_at_half_similarity_meet():
         assert 1 - (1 - config.half_similarity() ** hashes) ** buckets == pytest.approx(0.5)
 
 
-def test_there_are_no_more_bucket_tasks_than_buckets():
-    assert dict(dedup.Config(ranks=100).phases())["buckets"] == 14
+@pytest.mark.parametrize(("ranks", "tasks"), [(1, 1), (4, 1), (5, 2), (56, 14), (1000, 14)])
+def test_bucket_tasks_grow_with_the_ranks_up_to_one_per_bucket(ranks, tasks):
+    assert dict(dedup.Config(ranks=ranks).phases())["buckets"] == tasks
 
 
 @pytest.mark.parametrize("field", ["num_buckets", "hashes_per_bucket", "ngram_words", "ranks"])

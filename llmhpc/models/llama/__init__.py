@@ -52,41 +52,24 @@ class Config(Model):
         embeddings = self.vocab_size * width * (1 if self.tied_embeddings else 2)
         return self.layers * layer + embeddings + width
 
-    def block_costs(self) -> tuple[int, int]:
-        """Multiplications per token of one layer and of the output head, by which stages are balanced."""
+    def block_costs(self, pp: int) -> tuple[int, int]:
+        """Multiplications per token of one layer and of the output head, by which stages are balanced.
+
+        nanotron fills each stage until it is beyond its share. A head that outweighs a stage would leave
+        the last ones empty, so it counts for one stage's worth of layers at most.
+        """
         width = self.hidden_size
         attention = 2 * width * width + 2 * width * self.kv_heads * self.head_dim
-        return attention + 3 * width * self.intermediate_size, width * self.vocab_size
+        layer = attention + 3 * width * self.intermediate_size
+        return layer, min(width * self.vocab_size, self.layers * layer // pp)
 
     def check_split(self, *, tp: int, pp: int) -> None:
-        """Raise ConfigError unless every tensor can be cut ``tp`` ways and every stage gets a block."""
+        """Raise ConfigError unless every tensor can be cut ``tp`` ways and every stage gets a layer."""
         for name in ("heads", "kv_heads", "intermediate_size", "vocab_size"):
             if (value := getattr(self, name)) % tp:
                 raise ConfigError(f"parallel.tp={tp}: a divisor of model.{name}={value}")
         if self.layers < pp:
             raise ConfigError(f"parallel.pp={pp}: at most model.layers={self.layers}")
-        layer, head = self.block_costs()
-        costs = [layer] * self.layers + [head]
-        if len(filled := set(stages(costs, pp))) < pp:
-            raise ConfigError(
-                f"parallel.pp={pp}: the output head alone outweighs {pp - len(filled)} "
-                f"stages, {len(filled)} or fewer"
-            )
-
-
-def stages(costs: list[int], pp: int) -> list[int]:
-    """The pipeline stage of each block, by nanotron's rule (build_model in nanotron/models/base.py).
-
-    Blocks fill a stage until their cumulative cost is beyond its share; the block that crosses the share
-    still belongs to the stage.
-    """
-    stage, total, placed = 0, 0, []
-    for cost in costs:
-        placed.append(stage)
-        total += cost
-        if total > sum(costs) * ((stage + 1) / pp):
-            stage += 1
-    return placed
 
 
 def build(model: Config, split: Split) -> "Llama":

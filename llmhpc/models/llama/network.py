@@ -219,5 +219,5 @@ class Llama(NanotronModel):
 
     def get_block_compute_costs(self) -> dict[type, int]:
         """What nanotron balances stages by."""
-        layer, head = self.config.block_costs()
+        layer, head = self.config.block_costs(self.parallel_context.pp_pg.size())
         return {Layer: layer, Head: head}

@@ -1,0 +1,233 @@
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from llmhpc.errors import ArtifactError
+from llmhpc.report.page import render
+from llmhpc.report.upstream import gather
+
+
+@cache
+def page_of_finished(last):
+    return page_of(last)
+
+
+def page_of(last, role="scores", examples=3):
+    home = last.parent / "report-00000000"
+    return render(gather(home, {role: last}, title="quickstart"), examples, 600)
+
+
+class Elements(HTMLParser):
+    """Start tags with their attributes, exact values, and the text a reader sees."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.values, self.text, self.ids = [], [], "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "data":
+            self.values.append(float(found["value"]))
+
+    handle_startendtag = handle_starttag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_loads_nothing_from_anywhere(finished):
+    page = page_of_finished(finished)
+    elements = Elements(page)
+    assert not {tag for tag, _ in elements.tags} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "base",
+    }
+    for tag, attributes in elements.tags:
+        for name in ("src", "srcset", "href", "xlink:href", "action", "poster", "data"):
+            if name in attributes:
+                assert attributes[name].startswith("#"), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    styles = page[page.index("<style>") : page.index("</style>")]
+    assert "@import" not in page
+    assert "url(" not in styles
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
+
+
+def test_identifiers_are_unique_and_every_link_inside_the_page_has_its_target(finished):
+    elements = Elements(page_of_finished(finished))
+    assert len(elements.ids) == len(set(elements.ids))
+    targets = {a["href"][1:] for _, a in elements.tags if a.get("href", "").startswith("#")}
+    assert targets <= set(elements.ids)
+
+
+def counted(record):
+    """Every number in the counts of a manifest, without those that no reader needs."""
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from counted(value)
+        elif key not in ("scattered", "sample_bytes", "to_remove", "pairs"):
+            yield key, value
+
+
+@pytest.mark.parametrize("kind", ["collect", "filter", "dedup", "shuffle", "tokenize", "train"])
+def test_every_count_of_the_data_and_of_training_is_shown_exactly(finished, kind):
+    (manifest,) = finished.parent.glob(f"{kind}-*/manifest.json")
+    shown = Elements(page_of_finished(finished)).values
+    for key, value in counted(json.loads(manifest.read_text())["counts"]):
+        assert value in shown, (key, value)
+
+
+def test_scores_times_and_sizes_are_those_of_the_files(finished):
+    shown = Elements(page_of_finished(finished)).values
+    lines = [json.loads(line) for line in (finished / "scores.jsonl").read_text().splitlines()]
+    last = max(line["step"] for line in lines)
+    for line in lines:
+        if line["step"] == last:
+            assert {line["value"], line["stderr"], line["items"]} <= set(shown)
+    records = [json.loads(path.read_text()) for path in finished.parent.glob("*/manifest.json")]
+    for record in records:
+        assert record["seconds"] in shown
+        assert sum(entry["bytes"] for entry in record["files"].values()) in shown
+    assert pytest.approx(sum(record["seconds"] for record in records)) in shown
+
+
+def test_every_step_is_shown_with_its_place_commit_and_settings(finished):
+    text = Elements(page_of_finished(finished)).text
+    for path in finished.parent.glob("*/manifest.json"):
+        record = json.loads(path.read_text())
+        assert str(path.parent) in text
+        assert record["commit"] in text
+        assert record["fingerprint"] in text
+    assert "rules.gopher_quality.min_words" in text
+    assert "2.13.0" in text
+
+
+def test_the_text_of_documents_is_shown_and_never_becomes_markup(finished):
+    page = page_of_finished(finished)
+    assert "&lt;script&gt;alert(" in page
+    assert "<script" not in page
+    assert "<img" not in page
+    text = Elements(page).text
+    assert "<script>alert('removed')</script>" in text
+    assert "gopher_short_doc: 10 < 50" in text
+    assert "one of 3 alike, cluster 1" in text
+
+
+def test_examples_show_different_reasons_before_more_of_the_same(finished):
+    text = Elements(page_of(finished, examples=2)).text
+    assert "de: 10 < 50" in text
+    assert "ja: 12 < 50" in text
+    assert "de: 11 < 50" not in text
+
+
+def test_no_examples_are_shown_where_none_are_wanted(finished):
+    assert "Documents to read" not in page_of(finished, examples=0)
+
+
+def test_the_same_run_gives_the_same_bytes(finished):
+    assert page_of(finished) == page_of_finished(finished)
+
+
+def test_a_run_of_data_steps_alone_has_a_page_without_training_and_scores(shuffled):
+    page = page_of(shuffled, role="documents")
+    text = Elements(page).text
+    assert "gopher_quality" in text
+    assert 'id="training"' not in page
+    assert 'id="evaluation"' not in page
+
+
+def test_a_training_without_data_steps_has_a_page(run):
+    train = run.step("train", counts={"steps": 1, "tokens": 8, "parameters": 9, "final_loss": 2.5})
+    page = page_of(train, role="model")
+    assert 'id="funnel"' not in page
+    assert 'id="documents"' not in page
+    assert {8, 9, 2.5} <= set(Elements(page).values)
+
+
+def test_a_step_whose_directory_was_removed_is_named_and_the_rest_is_shown(evaluated):
+    (collect,) = evaluated.parent.glob("collect-*")
+    (collect / "manifest.json").unlink()
+    text = Elements(page_of(evaluated)).text
+    assert "Not there any more" in text
+    assert str(collect) in text
+    assert "gopher_quality" in text
+
+
+def test_packages_whose_versions_differ_between_steps_are_shown_with_their_steps(evaluated):
+    manifest = evaluated / "manifest.json"
+    record = json.loads(manifest.read_text())
+    record["versions"]["torch"] = "2.14.0"
+    manifest.write_text(json.dumps(record))
+    text = Elements(page_of(evaluated)).text
+    assert "2.14.0 evaluate" in text
+
+
+def test_a_score_without_error_and_without_chance_is_shown(run):
+    line = {"step": 1, "tokens": 5, "task": "t", "metric": "m", "value": -2.25, "items": 1}
+    line |= {"stderr": None, "chance": None, "checkpoint": "exports/1", "higher_is_better": False}
+    scored = run.step("evaluate", files={"scores.jsonl": json.dumps(line).encode() + b"\n"})
+    assert -2.25 in Elements(page_of(scored)).values
+
+
+def test_a_damaged_file_upstream_is_named(evaluated):
+    (shard,) = evaluated.parent.glob("filter-*/removed/c4/*.zst")
+    shard.write_bytes(b"not zstd")
+    with pytest.raises(ArtifactError, match=re.escape(str(shard))):
+        page_of(evaluated)
+
+
+def test_a_page_of_a_long_run_stays_small(run):
+    lines = [
+        {"step": n, "tokens": n * 1000, "loss": 3 + n % 7, "lr": 1e-3} for n in range(1, 50_001)
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    train = run.step("train", counts={"final_loss": 3.0}, files={"metrics.jsonl": data})
+    assert len(page_of(train, role="model")) < 300_000
+
+
+def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
+    from llmhpc import artifact, step
+    from llmhpc.files import read_json
+    from llmhpc.jobs.report import Config
+    from llmhpc.plan import Step
+
+    home = evaluated.parent / "report-12345678"
+    stage = Config(needs={"scores": "evaluate"}, title="quickstart")
+    asked = Step("report", stage, 0, "12345678", home, {"scores": evaluated}, ("evaluate",))
+    artifact.order(asked)
+    assert step.main([str(home)]) == 0
+    counts = read_json(home / "manifest.json")["counts"]
+    assert counts == {"steps": 9, "bytes": (home / "report.html").stat().st_size}
+    page = (home / "report.html").read_text()
+    assert str(home) in page
+    assert "scratch" not in page
+
+
+def test_the_title_is_the_name_of_the_run():
+    from omegaconf import OmegaConf
+
+    from llmhpc.compose import typed
+    from llmhpc.config import Config
+    from llmhpc.jobs import report
+
+    raw = OmegaConf.structured(Config(name="my_run"))
+    raw.stages = {"report": OmegaConf.structured(report.Config)}
+    assert typed(raw).stages["report"].title == "my_run"
+
+
+def test_the_template_files_are_beside_their_sections():
+    from llmhpc.report import page
+
+    for section in page.SECTIONS:
+        assert Path(section.__file__).with_suffix(".html").exists()
