@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from typing import Any
 
@@ -31,46 +32,48 @@ def compose(overrides: list[str]) -> Config:
 
 def typed(raw: DictConfig) -> Config:
     """The dataclasses of a composed configuration, with their own checks run."""
-    for key in raw:
-        _to_object(raw, str(key))
-    return _object(raw, "")
-
-
-def _to_object(parent: DictConfig, key: str) -> None:
-    """Build every child on its own first, so that an error names its full path."""
-    if key == "stages":
-        for name in parent.stages:
-            _object(parent.stages[name], f"stages.{name}.")
-    elif isinstance(parent._get_node(key), DictConfig):
-        _object(parent[key], f"{key}.")
-
-
-def _object(node: Any, prefix: str) -> Any:
+    _refuse_unknown(raw, "")
     try:
-        _fill_children(node, prefix)
-        return OmegaConf.to_object(node)
-    except ConfigError as error:
-        raise ConfigError(f"{prefix}{error}" if prefix else str(error)) from None
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", "") or prefix.rstrip(".")
-        raise ConfigError(f"{key}: {_first_line(error)}") from None
+        return OmegaConf.to_object(raw)  # type: ignore[return-value]
+    except (ConfigError, OmegaConfBaseException) as error:
+        raise ConfigError(_located(raw, "", error)) from None
 
 
-def _fill_children(node: Any, prefix: str) -> None:
-    """The same for nested settings, deepest first."""
-    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
-        return
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not (child._is_none() or child._is_missing()):
-            try:
-                _fill_children(child, f"{key}.")
-                OmegaConf.to_object(child)
-            except ConfigError as error:
-                raise ConfigError(f"{key}.{error}") from None
+def _children(node: DictConfig) -> list[tuple[str, DictConfig]]:
+    """The tables inside a table that are set."""
+    nodes = ((str(key), node._get_node(key)) for key in node)
+    return [
+        (key, child)
+        for key, child in nodes
+        if isinstance(child, DictConfig) and not (child._is_none() or child._is_missing())
+    ]
 
 
-def _first_line(error: Exception) -> str:
+def _refuse_unknown(node: DictConfig, prefix: str) -> None:
+    """Raise ConfigError for a key that was added (+key=value) to settings that have no such field."""
+    schema = OmegaConf.get_type(node)
+    if is_dataclass(schema):
+        valid = [field.name for field in fields(schema)]
+        for key in map(str, node):
+            if key not in valid:
+                raise ConfigError(f"{prefix}{key}: no such setting; {_nearest(key, valid, prefix)}")
+    for key, child in _children(node):
+        _refuse_unknown(child, f"{prefix}{key}.")
+
+
+def _located(node: DictConfig, prefix: str, error: Exception) -> str:
+    """The message of ``error`` behind the full path of the innermost settings that raise it."""
+    for key, child in _children(node):
+        try:
+            OmegaConf.to_object(child)
+        except (ConfigError, OmegaConfBaseException) as inner:
+            return _located(child, f"{prefix}{key}.", inner)
+    if missing := sorted(map(str, OmegaConf.missing_keys(node))):
+        return f"{prefix}{missing[0]} is not set"
+    return f"{prefix}{_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
@@ -85,11 +88,19 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
     if found := re.search(r"Key '([^']+)' (?:is not in struct|not in '[^']+')", cause):
         full = re.search(r"full_key: (\S+)", cause)
         return _bad_key(full.group(1) if full else found.group(1))
+    if "Error when parsing" in text:
+        return f"{_guilty(text, overrides)}: group=option or key=value"
     wanted = re.search(r"full_key: (\S+)", cause)
     guilty = f"{wanted.group(1)}: " if wanted else ""
     line = _first_line(error.__cause__ if error.__cause__ and wanted else error)
     given = [o for o in overrides if wanted and o.lstrip("+~").startswith(wanted.group(1))]
     return f"{given[0] if given else guilty + ''}: {line}" if given else f"{guilty}{line}"
+
+
+def _guilty(text: str, overrides: list[str]) -> str:
+    """The override that Hydra's parser could not read."""
+    found = re.search(r"parsing index: (\d+)", text)
+    return overrides[int(found.group(1))] if found else " ".join(overrides)
 
 
 def _bad_option(path: str) -> str:

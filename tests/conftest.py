@@ -119,3 +119,26 @@ def with_copies():
         return random.Random(1).sample(documents + planted, len(documents) + len(planted))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Overrides that make the quickstart a run of a minute: 80 pages, 100 thousand parameters, 20 steps."""
+    return [
+        "stages.collect.source.standard_library=false",
+        "stages.collect.source.packages=[click,jinja2,rich]",
+        "stages.tokenizer.vocab_size=512",
+        "stages.tokenizer.heldout_fraction=0.3",
+        "stages.tokenize.heldout_fraction=0.3",
+        "model=llama_tiny",
+        "parallel=single",
+        "stages.train.schedule.steps=20",
+        "stages.train.schedule.warmup_steps=2",
+        "stages.train.schedule.global_batch=8",
+        "stages.train.schedule.sequence_length=64",
+        "stages.train.parallel.micro_batch=2",
+        "stages.train.checkpoint_every=10",
+        "stages.evaluate.items=16",
+        "stages.evaluate.items_min=4",
+        "stages.evaluate.heldout_bytes=4000",
+    ]

@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 
 
+def _numberless(name: str) -> str:
+    """A pattern for a field's name, in which a number may be computed."""
+    return re.sub(r"\d+", r"(\\d+|\\{\\w+\\})", name)
+
+
 MUST_BE_SET = {
     "html": ["stages.collect.source.folder=pages"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
@@ -71,6 +76,6 @@ def test_every_setting_is_read_by_somebody():
         f"{schema.__module__}.{field.name}"
         for schema in schemas
         for field in fields(schema)
-        if field.name != "kind" and not re.search(rf"(\.|getattr\(\w+, \"){field.name}\b", source)
+        if field.name != "kind" and not re.search(rf"(\.|getattr\(\w+, f?\"){_numberless(field.name)}\b", source)
     }
     assert not unread

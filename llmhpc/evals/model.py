@@ -1,5 +1,4 @@
 """The model that lighteval drives: our own scoring behind its interface."""
-# ruff: noqa: TID253 - imported from inside a stage's run only, after engine.prepare
 
 from collections.abc import Callable
 

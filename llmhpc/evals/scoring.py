@@ -2,7 +2,6 @@
 
 Legend: B rows of a batch, S positions, N scored positions, D hidden size, V vocabulary.
 """
-# ruff: noqa: TID253 - imported from inside a stage's run only
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,5 +1,4 @@
 """The tasks and the metric of the pipeline's own held-out documents, in lighteval's terms."""
-# ruff: noqa: TID253 - imported from inside a stage's run only, after engine.prepare
 
 from collections.abc import Callable
 from pathlib import Path

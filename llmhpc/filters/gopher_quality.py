@@ -7,6 +7,8 @@ from llmhpc.config import at_least, fraction
 from llmhpc.filters import Rule, above, below
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datatrove.data import Document
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter

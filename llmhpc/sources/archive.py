@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from llmhpc.sources import Page
+
+if TYPE_CHECKING:
+    from warcio.recordloader import ArcWarcRecord
+    from warcio.warcwriter import WARCWriter
 
 FILE_HEADER = "WARC-Source-File"
 OFFSET_HEADER = "WARC-Source-Offset"
@@ -31,7 +36,7 @@ def record_id(page: Page) -> str:
     return f"<urn:uuid:{uuid5(NAMESPACE_URL, f'{page.url} {page.date}')}>"
 
 
-def _record(writer: "WARCWriter", page: Page) -> "ArcWarcRecord":  # noqa: F821
+def _record(writer: "WARCWriter", page: Page) -> "ArcWarcRecord":
     from warcio.statusandheaders import StatusAndHeaders
 
     http = StatusAndHeaders("200 OK", [("Content-Type", page.content_type)], protocol="HTTP/1.1")

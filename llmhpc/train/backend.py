@@ -33,11 +33,11 @@ def _import_logging() -> None:
 
 _import_logging()
 
-import nanotron.config  # noqa: E402  (the way into the cycles of nanotron.optim and nanotron.models)
-import nanotron.distributed as nanotron_dist  # noqa: E402
-import nanotron.serialize.weights  # noqa: E402
-from nanotron.parallel import ParallelContext  # noqa: E402
-from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData  # noqa: E402
+import nanotron.config
+import nanotron.distributed as nanotron_dist
+import nanotron.serialize.weights
+from nanotron.parallel import ParallelContext
+from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData
 
 # it draws a progress bar per checkpoint in every process
 nanotron.serialize.weights.tqdm = lambda items, **_: items

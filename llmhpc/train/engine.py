@@ -15,7 +15,6 @@ from llmhpc.train import backend  # before any other part of nanotron
 from nanotron.config import LRSchedulerArgs, OptimizerArgs
 from nanotron.helpers import init_optimizer_and_grad_accumulator
 from nanotron.models import build_model, check_model_has_grad
-from nanotron.optim.clip_grads import clip_grad_norm
 from nanotron.parallel.data_parallel.utils import sync_gradients_across_dp
 from nanotron.parallel.parameters import sanity_check
 from nanotron.parallel.pipeline_parallel import TensorPointer, get_pp_rank_of
@@ -35,6 +34,7 @@ from nanotron.serialize.weights import load_weights
 from torch.nn.parallel import DistributedDataParallel
 
 from llmhpc.models import Model, Split, architecture
+from llmhpc.train.clipping import clip_gradients
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule, TensorMode
 
@@ -120,11 +120,11 @@ class Engine:
         if isinstance(self.p2p, backend.GlooP2P):
             self.p2p.drain()
         self._reduce_gradients()
-        norm = clip_grad_norm(
-            mp_pg=self.context.mp_pg,
-            named_parameters=list(self.network.get_named_params_with_correct_tied()),
-            grad_accumulator=self.accumulator,
-            max_norm=self.schedule.clip_norm or float("inf"),
+        norm = clip_gradients(
+            self._gradients(),
+            limit=self.schedule.clip_norm or float("inf"),
+            group=self.context.mp_pg,
+            device=self.place.device,
         )
         for group in self.optimizer.get_base_optimizer().param_groups:
             group["lr"] = lr
@@ -196,6 +196,17 @@ class Engine:
                 grad_accumulator=self.accumulator,
             )
         sync_tied_weights_gradients(self.network, self.context, self.accumulator)
+
+    def _gradients(self) -> Iterator[tuple[torch.Tensor, bool]]:
+        """Every gradient of this process, and whether it is this process that counts it in the norm."""
+        for name, parameter in self.network.get_named_params_with_correct_tied():
+            mine = not parameter.is_tied or (
+                parameter.get_tied_info().global_ranks[0] == self.place.rank
+            )
+            if self.accumulator is None:
+                yield parameter.grad, mine
+            else:
+                yield self.accumulator.get_grad_buffer(name), mine
 
     def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> float:
         """Micro-batch losses are already divided by their number; one process per replica has them."""

@@ -1,6 +1,5 @@
 """The filter stage of one rank: pages, main text, rules in order, documents and what was removed."""
 
-# ruff: noqa: TID253 - imported by the run of a job only
 import importlib
 from collections import deque
 from functools import partial

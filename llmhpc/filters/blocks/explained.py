@@ -1,6 +1,5 @@
 """A datatrove filter that also says which value dropped a document."""
 
-# ruff: noqa: TID253 - imported by a rule's build only
 from collections.abc import Callable
 
 from datatrove.data import Document

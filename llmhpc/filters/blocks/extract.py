@@ -1,6 +1,5 @@
 """The main text of each page, taken out by trafilatura in a child process that may hang or die."""
 
-# ruff: noqa: TID253 - imported by the run of a job only
 import logging
 from collections.abc import Iterator
 

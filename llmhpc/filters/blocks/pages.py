@@ -1,6 +1,5 @@
 """Pages of a collect step as datatrove documents: the HTML, and where it came from."""
 
-# ruff: noqa: TID253 - imported by the run of a job only
 import re
 import zlib
 from collections.abc import Callable, Iterator
