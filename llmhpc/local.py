@@ -180,7 +180,7 @@ class _Work:
             gpus_per_node=self.step.stage.resources.gpus_per_node,
             stderr_to_stdout=True,
         )
-        self.jobs[rank] = executor.submit(node.run_task, *arguments)
+        self.jobs[rank] = executor.submit(node.run_job, *arguments)
 
 
 def _logs(home: Path) -> Path:

@@ -33,16 +33,17 @@ def plan(cfg: Config) -> list[Step]:
     Raises ConfigError when stages need each other in a circle, need what is not there, or do not fit.
     """
     steps: dict[str, Step] = {}
+    # keys keep their order in a fingerprint: fields have one, and that of rules changes the result
     for name in _order(cfg.stages):
         stage = cfg.stages[name]
         _check(name, stage, cfg.stages)
         seed = cfg.seed if stage.seeded else 0
         identity = {
             "config": plain(stage, identity_only=True),
-            "inputs": {role: steps[need].fingerprint for role, need in stage.needs.items()},
+            "inputs": {role: steps[need].fingerprint for role, need in sorted(stage.needs.items())},
             "seed": seed,
         }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         fingerprint = digest[:FINGERPRINT_DIGITS]
         steps[name] = Step(
             name=name,

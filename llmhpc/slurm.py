@@ -102,13 +102,13 @@ class _Submitter:
     def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:
         if phase.ranks == 1 and ranks:  # the task runs its own gate
             job = self._executor(after, phase.name).submit(
-                node.run_task, str(self.step.out), phase.name, 0
+                node.run_job, str(self.step.out), phase.name, 0
             )
             return self._note([job.job_id])
         arrays = []
         for chunk in _chunks(ranks, self.largest):
             jobs = self._executor(after, phase.name).map_array(
-                node.run_task,
+                node.run_job,
                 *zip(*[(str(self.step.out), phase.name, r) for r in chunk], strict=True),
             )
             arrays.append(jobs[0].job_id.split("_")[0])

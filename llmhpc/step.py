@@ -6,6 +6,7 @@ python -m llmhpc.step DIR PHASE RANK      one task
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -40,6 +41,15 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
             _work(home, stage, phase, rank, process)
     if process == 0 and dict(stage_of(home).phases())[phase] == 1:
         gate(home, phase)
+
+
+def run_job(home: str | Path, phase: str, rank: int) -> None:
+    """``run_task`` as the whole work of a process.
+
+    submitit ignores SIGTERM; a task that goes on while its children end would lose what they had in hand.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    run_task(home, phase, rank)
 
 
 def gate(home: str | Path, phase: str) -> None:

@@ -1,12 +1,16 @@
 """What a job knows about its piece of the work: phase, rank, seed, directory, and how to say how far it is."""
 
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmhpc.errors import StageError
 from llmhpc.files import write_json
 
 PROGRESS_EVERY_S = 0.5
+# How somebody ends a job; a crash of the child's own is none of these.
+FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
 
 
 @dataclass(kw_only=True)
@@ -34,3 +38,16 @@ class Task:
             write_json(
                 where, {"done": done, "total": total, "unit": unit, "note": note, "time": now}
             )
+
+
+def check_child(exit_status: int | None) -> None:
+    """Raise StageError if a child process was killed from outside.
+
+    A scheduler signals every process of a job: what the child had in hand is not bad, and to drop it would
+    make the result depend on when the job was cancelled.
+    """
+    if exit_status is not None and -exit_status in FROM_OUTSIDE:
+        name = signal.Signals(-exit_status).name
+        raise StageError(
+            f"a child process was killed from outside ({name}): this rank has to run again"
+        )

@@ -3,6 +3,9 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import zstandard
@@ -142,3 +145,13 @@ def tiny() -> list[str]:
         "stages.evaluate.items_min=4",
         "stages.evaluate.heldout_bytes=4000",
     ]
+
+
+@pytest.fixture(scope="session")
+def local_run(tmp_path_factory, tiny) -> SimpleNamespace:
+    """The small run, made once on this machine without disturbance: its root and what the launcher printed."""
+    root = tmp_path_factory.mktemp("local")
+    command = [sys.executable, "-m", "llmhpc.launch", *tiny, f"root={root}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return SimpleNamespace(root=root, out=done.stdout)

@@ -76,6 +76,7 @@ def test_every_setting_is_read_by_somebody():
         f"{schema.__module__}.{field.name}"
         for schema in schemas
         for field in fields(schema)
-        if field.name != "kind" and not re.search(rf"(\.|getattr\(\w+, f?\"){_numberless(field.name)}\b", source)
+        if field.name != "kind"
+        and not re.search(rf"(\.|getattr\(\w+, f?\"){_numberless(field.name)}\b", source)
     }
     assert not unread

@@ -13,7 +13,7 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "errors": set(),
     "files": set(),
     "config": {"errors"},
-    "task": {"files"},
+    "task": {"errors", "files"},
     "registry": {"config", "errors"},
     "plan": {"config", "errors"},
     "compose": {"config", "errors", "registry"},

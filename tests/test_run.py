@@ -40,13 +40,11 @@ def files(root: Path, step: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory, tiny):
+def root(local_run):
     """A run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("runs")
-    out = finished(launch(folder, tiny))
-    last = out.strip().splitlines()[-2:]
+    last = local_run.out.strip().splitlines()[-2:]
     assert last[0].startswith("final checkpoint") and last[1].startswith("report")
-    return folder
+    return local_run.root
 
 
 def test_every_step_is_done_and_says_what_it_made(root):
@@ -64,7 +62,9 @@ def test_the_final_export_opens_in_transformers_and_generates(root):
 
     train = Path(status(root)["train"]["out"])
     export = train / read_json(train / "exports.json")[-1]["path"]
-    model, tokenizer = (kind.from_pretrained(export) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    model, tokenizer = (
+        kind.from_pretrained(export) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
     prompt = tokenizer("The class", return_tensors="pt")
     out = model.generate(**prompt, max_new_tokens=5, do_sample=False)
     assert out.shape[1] > prompt["input_ids"].shape[1]
@@ -79,7 +79,9 @@ def test_a_second_launch_runs_nothing_and_takes_no_time(root, tiny):
 
 
 def test_a_changed_threshold_is_named_and_only_what_follows_would_run(root, tiny):
-    out = finished(launch(root, tiny, "stages.filter.rules.gopher_quality.min_words=60", "dry_run=true"))
+    out = finished(
+        launch(root, tiny, "stages.filter.rules.gopher_quality.min_words=60", "dry_run=true")
+    )
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert " done " in lines["collect"]
     assert "rules.gopher_quality.min_words: 50 -> 60" in lines["filter"]
@@ -99,7 +101,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root, tiny, tmp_path):
     for step in DATA:
         assert files(tmp_path, step) == files(root, step), step
     train = "train"
-    weights = {name: f for name, f in files(root, train).items() if name.endswith("model.safetensors")}
+    weights = {
+        name: f for name, f in files(root, train).items() if name.endswith("model.safetensors")
+    }
     assert weights
     assert all(files(tmp_path, train)[name] == f for name, f in weights.items())
 

@@ -11,13 +11,14 @@ import pkgutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
 from llmhpc.sources import Page, Reading, Source, deal, enough
+from llmhpc.task import check_child
 
 STANDARD = "python"  # the standard library's name among the packages
 MODULES_PER_CHILD = (
@@ -171,7 +172,7 @@ def _render(
 
 def _one_child(
     left: list[str], timeout_s: int, reading: Reading
-) -> Iterator[tuple[str, bytes | None]]:
+) -> Generator[tuple[str, bytes | None], None, int]:
     """The pages of one child process, taking rendered modules off ``left``; returns its exit status."""
     read_end, write_end = os.pipe()
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
@@ -197,8 +198,10 @@ def _one_child(
                 if frame["bytes"] < 0:
                     reading.skipped["cannot be imported"] += 1
                 yield frame["module"], html if frame["bytes"] >= 0 else None
+        except BaseException:  # nobody wants the rest
+            child.kill()
+            raise
         finally:
-            if child.poll() is None and left:
-                child.kill()
             child.wait()
+    check_child(child.returncode)
     return child.returncode

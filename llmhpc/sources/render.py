@@ -49,14 +49,14 @@ def renderer() -> Callable[[str], bytes | None]:
     import pydoc
 
     rewrite, shorten = neutral(), pydoc.cram
-    pydoc.cram = lambda text, most: shorten(rewrite(text), most)
+    pydoc.cram = lambda text, maxlen: shorten(rewrite(text), maxlen)
 
     class Values(pydoc.HTMLRepr):
         def repr_set(self, x: Iterable[Any], level: int) -> str:
-            return super().repr_set(in_order(x), level)  # type: ignore[misc]
+            return super().repr_set(in_order(x), level)  # type: ignore[arg-type]
 
         def repr_frozenset(self, x: Iterable[Any], level: int) -> str:
-            return super().repr_frozenset(in_order(x), level)  # type: ignore[misc]
+            return super().repr_frozenset(in_order(x), level)  # type: ignore[arg-type]
 
     class Pages(pydoc.HTMLDoc):
         repr = Values().repr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError, StageError
-from llmhpc.sources import Page, Reading, Source, deal, enough
+from llmhpc.sources import NO_DATE, Page, Reading, Source, deal, enough
 
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
@@ -102,10 +102,14 @@ def _page(record: "ArcWarcRecord", address: str, offset: int, reading: Reading) 
     if not url or not body.strip():
         reading.skipped["no address" if not url else "no body"] += 1
         return None
-    date = record.rec_headers.get("WARC-Date")
-    where = {"file": address, "offset": offset}
-    known = {"date": date} if date else {}
-    return Page(url=url, body=body, content_type=content_type or "text/html", **known, **where)
+    return Page(
+        url=url,
+        body=body,
+        date=record.rec_headers.get("WARC-Date") or NO_DATE,
+        content_type=content_type or "text/html",
+        file=address,
+        offset=offset,
+    )
 
 
 def _local_files(path: str) -> list[str]:

@@ -7,7 +7,9 @@ from llmhpc.kernels import attention
 def heads(dtype=torch.float32, *, query=4, key=2, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     return [
-        torch.randn(2, 33, n, 16, generator=generator, dtype=torch.float64).to(device, dtype).requires_grad_()
+        torch.randn(2, 33, n, 16, generator=generator, dtype=torch.float64)
+        .to(device, dtype)
+        .requires_grad_()
         for n in (query, key, key)
     ]
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from llmhpc.errors import ConfigError
+from llmhpc.errors import ConfigError, StageError
 from llmhpc.sources import Reading, pydoc
 
 SECRET = "hunter2-do-not-print"
@@ -100,3 +100,11 @@ def test_listing_modules_imports_none_of_them(package):
 def test_a_package_that_is_not_installed_is_named_before_the_launch():
     with pytest.raises(ConfigError, match="packages=no_such_package: not installed"):
         only("no_such_package").before_launch(1)
+
+
+def test_a_child_that_somebody_ends_fails_the_rank_and_costs_no_page(package):
+    name = package(a_good="", b_ended="import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    with pytest.raises(
+        StageError, match="killed from outside .SIGTERM.: this rank has to run again"
+    ):
+        read(only(name, min_page_kb=0))

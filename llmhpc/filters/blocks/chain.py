@@ -42,7 +42,7 @@ def filter_pages(
         raise StageError(f"a package of the filter stage is missing: {error}") from error
     writer = JsonlWriter(str(out / "documents"), FILE, compression="zstd")
 
-    stream = None
+    stream: Any = None
     for block in [reader, extract, *blocks.values(), writer]:
         stream = block.run(stream, task.rank, task.ranks)
     deque(stream, maxlen=0)

@@ -14,6 +14,7 @@ from datatrove.utils.typeshelper import StatHints
 from llmhpc.errors import StageError
 from llmhpc.filters import Extraction
 from llmhpc.filters.blocks.explained import BECAUSE
+from llmhpc.task import check_child
 
 FAILURES_AT_START = 20  # so many pages in a row from the first one: the extractor itself is broken
 EXCERPT_CHARACTERS = (
@@ -83,6 +84,7 @@ class MainText(Trafilatura):
         except TimeoutError:
             return "", "timeout", f"extraction > {self.timeout:g} s"
         except (EOFError, ConnectionError):
+            check_child(sandbox.all_processes[-1].exitcode)
             return "", "crash", "the extractor's process died"
         except RAISED_BY_A_PAGE as error:
             return "", "error", f"{type(error).__name__}: {error}"

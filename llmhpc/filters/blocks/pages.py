@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cchardet
 from datatrove.data import Document
@@ -12,6 +13,9 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.exceptions import ArchiveLoadFailed
 
 from llmhpc.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from warcio.recordloader import ArcWarcRecord
 
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 HEAD_BYTES = 2048  # where a page declares its charset (HTML standard: within the first 1024)
@@ -55,7 +59,7 @@ class Pages(BaseDiskReader):
                 ) from error
 
 
-def _document(record: "ArcWarcRecord", body: bytes, warc: str, offset: int) -> Document:  # noqa: F821
+def _document(record: "ArcWarcRecord", body: bytes, warc: str, offset: int) -> Document:
     headers = record.rec_headers
     content_type = record.http_headers.get_header("Content-Type") or ""
     return Document(

@@ -1,0 +1,118 @@
+"""The exported folder is the network that was trained."""
+
+import pytest
+import torch
+
+from llmhpc.config import Resources
+from llmhpc.errors import ArtifactError
+from llmhpc.files import read_json
+from llmhpc.tokens.reader import TokenFiles
+
+LOGIT_BOUND = 1e-4
+
+
+def exported(home, step):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(home / "exports" / f"{step:06d}").eval()
+
+
+def logits_of_nanotron(cfg, checkpoint, input_ids):
+    """Logits (B, S, V) of a checkpoint, by the network that was trained, in one process."""
+    from llmhpc.train.processes import joined
+
+    with joined(1, Resources(), checkpoint) as place:
+        from llmhpc.train.engine import Engine
+
+        engine = Engine(
+            cfg.model, cfg.parallel, cfg.schedule, seed=1, place=place, checkpoint=checkpoint
+        )
+        network = engine.network
+        with torch.no_grad():
+            hidden = network.embedding(input_ids=input_ids)["hidden"]
+            for layer in network.layers:
+                hidden = layer(hidden=hidden)["hidden"]
+            return network.head(hidden=hidden)["logits"].transpose(0, 1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"tied_embeddings": False}, {"kv_heads": 4, "rope_theta": 500000.0}, {"kv_heads": 1}],
+    ids=["tied grouped", "untied grouped", "one key per query", "one key for all"],
+)
+def test_logits_of_an_export_equal_those_of_the_trained_network(model, runs, tmp_path):
+    home = tmp_path / "run"
+    cfg = runs.settings(model=model)
+    runs.here(home, model=model, schedule={"steps": 3})
+    input_ids = torch.randint(
+        0, cfg.model.vocab_size, (2, 32), generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        theirs = exported(home, 3)(input_ids=input_ids).logits
+    ours = logits_of_nanotron(cfg, home / "checkpoints" / "3", input_ids)
+    assert (ours - theirs).abs().max() < LOGIT_BOUND
+    assert theirs.std() > 0.1
+
+
+def next_loss(runs, cfg, home, step):
+    """Loss of the export on the batch that training read after it."""
+    from llmhpc.train.data import Batches
+
+    batches = Batches(TokenFiles(runs.inputs["tokens"]), cfg.schedule, seed=7)
+    rows = next(batches.micro_batches(step + 1, dp_rank=0, dp=1, micro_batch=8))
+    tokens = torch.from_numpy(rows)
+    with torch.no_grad():
+        logits = exported(home, step)(input_ids=tokens[:, :-1]).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_export_joins_the_shards_of_tensor_and_pipeline_parallel_processes(tied, runs, tmp_path):
+    home, model = tmp_path / "run", {"tied_embeddings": tied}
+    records = runs.spread(home, model=model, parallel={"tp": 2, "pp": 2})
+    assert abs(next_loss(runs, runs.settings(model=model), home, 3) - records[3]["loss"]) < 1e-5
+
+
+def test_the_loss_after_a_checkpoint_is_that_of_its_export(runs, single):
+    assert abs(next_loss(runs, runs.settings(), single, 3) - runs.records(single)[3]["loss"]) < 1e-5
+
+
+def test_an_export_is_a_whole_hugging_face_folder(runs, single):
+    from transformers import AutoTokenizer
+
+    assert read_json(single / "exports.json") == [
+        {"step": step, "tokens": step * 256, "path": f"exports/{step:06d}"} for step in (3, 6, 8)
+    ]
+    folder = single / "exports" / "000008"
+    config = read_json(folder / "config.json")
+    assert (config["eos_token_id"], config["pad_token_id"]) == (0, 1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("w5 w9")["input_ids"] == [5, 9]
+    model = exported(single, 8)
+    assert sum(p.numel() for p in model.parameters()) == runs.settings().model.parameters()
+    out = model.generate(
+        **tokenizer("w5 w9", return_tensors="pt"), max_new_tokens=4, min_new_tokens=4
+    )
+    assert out.shape == (1, 6)
+
+
+def test_a_missing_shard_is_named(single, tmp_path):
+    from llmhpc.train.export import whole_tensors
+
+    folder = tmp_path / "model" / "down"
+    folder.mkdir(parents=True)
+    from safetensors.torch import save_file
+
+    metadata = {
+        "version": "1.2",
+        "unsharded_shape": "(4, 2)",
+        "local_global_slices_pairs": "None,None,None|None,None,None#0,2,None|None,None,None",
+    }
+    save_file(
+        {"data": torch.ones(2, 2)},
+        folder / "model_weight_pp-rank-0-of-1_tp-rank-0-of-2.safetensors",
+        metadata,
+    )
+    with pytest.raises(ArtifactError, match="shards of down.weight are missing"):
+        whole_tensors(tmp_path / "model")
