@@ -27,7 +27,7 @@ def take(home: Path) -> bool:
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "born": _born(os.getpid()),
+                "born": born(os.getpid()),
                 "user": getpass.getuser(),
                 "time": time.time(),
             },
@@ -50,7 +50,7 @@ def alive(home: Path) -> bool:
     if jobs is not None and jobs["submitted"]:
         return bool(queued(jobs["ids"]))
     if claim["host"] == socket.gethostname():
-        return _born(claim["pid"]) == claim["born"]
+        return born(claim["pid"]) == claim["born"]
     return time.time() - claim["time"] < OTHER_HOST_GRACE_S
 
 
@@ -81,7 +81,7 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _born(pid: int) -> str:
+def born(pid: int) -> str:
     """Start time of a process, which a later process of the same number does not share; "" if it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

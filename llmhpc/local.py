@@ -5,6 +5,7 @@ Killing it at any moment loses at most the tasks that were running; the same com
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from llmhpc import step as node
 from llmhpc.config import Cluster, Executor, Phase
 from llmhpc.display import Display
 from llmhpc.errors import ArtifactError, ConfigError, LlmhpcError
+from llmhpc.files import read_json
 from llmhpc.plan import Step
 from llmhpc.state import state_of
 
@@ -71,7 +73,7 @@ class _Work:
         self.failed = False
         self.queue: list[int] = []
         self.phase: Phase | None = None
-        self.jobs: dict[int, submitit.Job] = {}
+        self.jobs: dict[int, submitit.Job | _Orphan] = {}
 
     def active(self, works: "dict[str, _Work]") -> bool:
         """True while there is something left to do or to wait for."""
@@ -167,6 +169,9 @@ class _Work:
     def _start(self, rank: int) -> None:
         assert self.phase is not None
         arguments = (str(self.step.out), self.phase.name, rank)
+        if orphan := _orphan(self.step.out, self.phase.name, rank):
+            self.jobs[rank] = orphan
+            return
         if self.cluster.executor is Executor.debug:
             try:
                 node.run_task(*arguments)
@@ -181,6 +186,33 @@ class _Work:
             stderr_to_stdout=True,
         )
         self.jobs[rank] = executor.submit(node.run_job, *arguments)
+
+
+class _Orphan:
+    """A task whose launcher was killed and that goes on alone: waited for, never started a second time."""
+
+    def __init__(self, pid: int, born: str) -> None:
+        self.pid, self.born = pid, born
+
+    def done(self) -> bool:
+        """True once the process has ended."""
+        return claim.born(self.pid) != self.born
+
+    def cancel(self, check: bool = False) -> None:
+        """Ask it to end."""
+        if not self.done():
+            os.kill(self.pid, signal.SIGTERM)
+
+
+def _orphan(home: Path, phase: str, rank: int) -> _Orphan | None:
+    """The process of this task that still runs on this machine, if there is one."""
+    for path in sorted((home / artifact.ATTEMPTS).glob(f"{phase}-{rank:05d}-*.json")):
+        attempt = read_json(path)
+        if "end" not in attempt and attempt["host"] == socket.gethostname() and not attempt["job"]:
+            orphan = _Orphan(attempt["pid"], attempt["born"])
+            if not orphan.done():
+                return orphan
+    return None
 
 
 def _logs(home: Path) -> Path:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, provenance
+from llmhpc import artifact, claim, provenance
 from llmhpc.config import Phase, Stage
 from llmhpc.errors import ArtifactError, ConfigError, LlmhpcError, StageError
 from llmhpc.files import read_json, write_json
@@ -115,6 +115,7 @@ class Attempt:
             "begin": time.time(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "born": claim.born(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
             "log": _log_path(),
         }

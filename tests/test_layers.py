@@ -20,11 +20,11 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "provenance": set(),
     "artifact": {"errors", "files", "plan"},
     "claim": {"artifact", "files"},
-    "step": {"artifact", "config", "errors", "files", "provenance", "registry", "task"},
+    "step": {"artifact", "claim", "config", "errors", "files", "provenance", "registry", "task"},
     "state": {"artifact", "claim", "config", "files", "plan"},
     "slurm": {"artifact", "claim", "config", "errors", "files", "plan", "step"},
     "display": {"files", "plan"},
-    "local": {"artifact", "claim", "config", "display", "errors", "plan", "state", "step"},
+    "local": {"artifact", "claim", "config", "display", "errors", "files", "plan", "state", "step"},
     "launch": {
         "artifact", "compose", "config", "display", "errors", "files", "local", "plan", "slurm", "state",
     },

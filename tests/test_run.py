@@ -108,6 +108,22 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root, tiny, tmp_path):
     assert all(files(tmp_path, train)[name] == f for name, f in weights.items())
 
 
+def test_training_that_outlives_its_launcher_is_waited_for(root, tiny):
+    process = launch(root, tiny, "seed=5")
+    until = time.monotonic() + 200
+    while not any(root.glob("train-*/attempts/*.json")) or len(list(root.glob("train-*"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    train = max(root.glob("train-*"), key=lambda path: path.stat().st_ctime)
+    while not any(train.glob("attempts/*.json")):
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    finished(launch(root, tiny, "seed=5"))
+    assert (train / "manifest.json").exists()
+    assert [path.name for path in train.glob("attempts/*.json")] == ["main-00000-000.json"]
+
+
 def test_two_launches_at_once_do_the_work_once(tiny, tmp_path):
     short = [*tiny, "~stages.evaluate", "~stages.report", "~stages.train"]
     both = [launch(tmp_path, short) for _ in range(2)]

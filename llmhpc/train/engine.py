@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from llmhpc.train import backend  # before any other part of nanotron
 # isort: split
 from nanotron.config import LRSchedulerArgs, OptimizerArgs
 from nanotron.helpers import init_optimizer_and_grad_accumulator
-from nanotron.models import build_model, check_model_has_grad
+from nanotron.models import NanotronModel, build_model, check_model_has_grad
 from nanotron.parallel.data_parallel.utils import sync_gradients_across_dp
 from nanotron.parallel.parameters import sanity_check
 from nanotron.parallel.pipeline_parallel import TensorPointer, get_pp_rank_of
@@ -105,6 +105,19 @@ class Engine:
         """Which replica of the network this process is part of."""
         return dist.get_rank(self.context.dp_pg)
 
+    def describe(self) -> dict[str, Any]:
+        """How the work is spread and which kernels do it."""
+        return {
+            "processes": self.place.size,
+            "device": self.place.device.type,
+            "dp": self.parallel.dp,
+            "tp": self.parallel.tp,
+            "pp": self.parallel.pp,
+            "micro_batches": self.micro_batches,
+            "stage_parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            **self.network.choices(),
+        }
+
     def step(self, rows: Iterable[np.ndarray], lr: float) -> StepResult:
         """One optimizer step on micro-batches of token ids, each (micro_batch, sequence_length + 1).
 
@@ -132,7 +145,7 @@ class Engine:
         self.optimizer.zero_grad()
         return StepResult(self._mean_loss(outputs), norm.item())
 
-    def _build(self, model: Model) -> torch.nn.Module:
+    def _build(self, model: Model) -> NanotronModel:
         split = Split(
             context=self.context,
             tp_mode=TensorParallelLinearMode[self.parallel.tp_mode.name],
@@ -145,10 +158,10 @@ class Engine:
             dtype=getattr(torch, self.schedule.precision.name),
             device=self.place.device,
         )
-        for parameter in network.parameters():
-            if getattr(
-                parameter, "is_sharded", False
-            ):  # numpy 2 integers do not survive a checkpoint
+        for (
+            parameter
+        ) in network.parameters():  # shapes of numpy integers do not survive a checkpoint
+            if getattr(parameter, "is_sharded", False):
                 info = parameter.get_sharded_info()
                 info.unsharded_shape = tuple(int(size) for size in info.unsharded_shape)
         network.module_id_to_prefix = {id(m): f"{n}." for n, m in network.named_modules()}
@@ -233,7 +246,7 @@ def _optimizer_settings(schedule: Schedule, parallel: Parallel) -> OptimizerArgs
     )
 
 
-def _tie(network: torch.nn.Module, context: backend.Groups, *, sequence_cut: bool) -> None:
+def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool) -> None:
     """Tell nanotron which parameters are copies of one another, and whose gradients are to be added.
 
     Tied embeddings are on the first and the last stage. What is not sharded is the same on all processes

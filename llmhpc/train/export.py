@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.models import Model, hugging_face
-from llmhpc.train.checkpoints import CHECKPOINTS, STATE
+from llmhpc.train.checkpoints import CHECKPOINTS
 from llmhpc.train.settings import Schedule
 
 # isort: split
@@ -50,20 +50,30 @@ def export(
     return final
 
 
-def write_index(out: Path) -> None:
+def write_index(out: Path, schedule: Schedule) -> None:
     """exports.json: every export there is, with the tokens that it has seen."""
-    entries = []
-    for folder in sorted(path for path in (out / EXPORTS).iterdir() if path.name.isdigit()):
-        state = read_json(out / CHECKPOINTS / str(int(folder.name)) / STATE)
-        path = str(folder.relative_to(out))
-        entries.append({"step": state["step"], "tokens": state["tokens"], "path": path})
+    entries = [
+        {
+            "step": int(folder.name),
+            "tokens": int(folder.name) * schedule.tokens_per_step(),
+            "path": str(folder.relative_to(out)),
+        }
+        for folder in _folders(out)
+    ]
     write_json(out / INDEX, entries)
 
 
-def remove_partial(out: Path) -> None:
-    """Delete what a kill left half written."""
+def forget_beyond(out: Path, step: int) -> None:
+    """Delete what a kill left half written, and exports of steps that are made again."""
     for path in (out / EXPORTS).glob(f"*{PARTIAL}"):
         shutil.rmtree(path)
+    for folder in _folders(out):
+        if int(folder.name) > step:
+            shutil.rmtree(folder)
+
+
+def _folders(out: Path) -> list[Path]:
+    return sorted(path for path in (out / EXPORTS).glob("*") if path.name.isdigit())
 
 
 def whole_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch.distributed as dist
 
 from llmhpc.errors import ArtifactError, StageError
+from llmhpc.files import write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
@@ -16,6 +17,8 @@ from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, Schedule
+
+LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
 
 
 class Trainer:
@@ -56,6 +59,8 @@ class Trainer:
         metrics = self._open_metrics(resumed)
         if resumed < self.schedule.steps:
             engine = self._engine(resumed)
+            if self.place.rank == 0:
+                write_json(self.out / LAYOUT, engine.describe())
             for step in range(resumed + 1, self.schedule.steps + 1):
                 self._step(
                     engine, step, metrics if _is_due(step, log_every, self.schedule) else None
@@ -84,7 +89,7 @@ class Trainer:
         """Process 0: finish the exports of earlier attempts, then open the records."""
         if self.place.rank:
             return None
-        export.remove_partial(self.out)
+        export.forget_beyond(self.out, resumed)
         for step in checkpoints.whole_steps(self.out):
             self._export(step)
         return Metrics(
@@ -130,7 +135,7 @@ class Trainer:
             tokenizer=self.inputs["tokenizer"],
             eos_id=self.eos_id,
         )
-        export.write_index(self.out)
+        export.write_index(self.out, self.schedule)
 
     def _counts(self) -> dict[str, Any]:
         records = read_metrics(self.out)

@@ -46,7 +46,9 @@ class Processes:
 
     def finish(self):
         errors = [process.communicate(timeout=240)[1] for process in self.all]
-        assert all(process.returncode == 0 for process in self.all), "\n".join(errors)[-4000:]
+        assert all(process.returncode == 0 for process in self.all), "\n".join(
+            e[-2000:] for e in errors
+        )
 
     def kill_after(self, step):
         """SIGKILL to all of them once the step is logged."""

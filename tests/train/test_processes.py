@@ -91,4 +91,7 @@ def test_training_learns_and_counts_what_it_did(runs, single):
     assert set(records[0]) == {
         *("step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds"),
     }
+    layout = read_json(single / "layout.json")
+    assert (layout["processes"], layout["device"], layout["micro_batches"]) == (1, "cpu", 4)
+    assert layout["attention"].startswith("sdpa: flash-attn needs CUDA")
     assert list((single / "tensorboard").glob("events.*"))

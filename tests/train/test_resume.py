@@ -31,6 +31,16 @@ def test_a_killed_layout_goes_on_as_if_nothing_had_happened(parallel, runs, tmp_
     assert exact(runs.spread(tmp_path / "run", parallel=parallel)) == exact(whole)
 
 
+@pytest.mark.slow
+def test_a_killed_run_in_bfloat16_goes_on_with_its_float32_weights(runs, tmp_path):
+    from llmhpc.train.settings import Precision
+
+    schedule = {"precision": Precision.bfloat16}
+    whole = runs.here(tmp_path / "whole", schedule=schedule)
+    runs.start(tmp_path / "run", schedule=schedule).kill_after(step=7)
+    assert exact(runs.here(tmp_path / "run", schedule=schedule)) == exact(whole)
+
+
 def test_a_damaged_checkpoint_is_passed_over_and_made_again(runs, single, tmp_path, caplog):
     home = tmp_path / "run"
     shutil.copytree(single, home)

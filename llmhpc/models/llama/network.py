@@ -211,6 +211,12 @@ class Llama(NanotronModel):
         std = self.config.init_std / (math.sqrt(2 * self.config.layers) if residual else 1.0)
         return torch.randn([int(n) for n in shape], generator=generator) * std
 
+    def choices(self) -> dict[str, str]:
+        """Which kernels are used here, and why."""
+        parameter = next(self.parameters())
+        taken = choose(parameter.device.type, parameter.dtype, self.config.head_dim)
+        return {"attention": f"{taken.name}: {taken.reason}"}
+
     def get_embeddings_lm_head_tied_names(self) -> list[str]:
         """What nanotron is to tie."""
         if not self.config.tied_embeddings:
