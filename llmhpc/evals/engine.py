@@ -17,6 +17,7 @@ def prepare(cache: Path) -> None:
     """
     _stay_offline(cache)
     _hide_nanotron()
+    _leave_gradients_on()
     _load_own_tasks_only()
     _do_not_look_for_git()
     for name in ("lighteval", "datasets"):
@@ -56,6 +57,16 @@ def _hide_nanotron() -> None:
 
     is_package_available.without_nanotron = True  # type: ignore[attr-defined]
     imports.is_package_available = is_package_available  # type: ignore[assignment]
+
+
+def _leave_gradients_on() -> None:
+    """Fault: importing the transformers back end switches gradients off for the whole process."""
+    import torch
+
+    before = torch.is_grad_enabled()
+    import lighteval.models.transformers.transformers_model  # noqa: F401
+
+    torch.set_grad_enabled(before)
 
 
 def _load_own_tasks_only() -> None:
