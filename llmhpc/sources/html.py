@@ -18,7 +18,13 @@ class Config(Source):
 
     kind: str = "html"
     folder: str = MISSING
-    base_url: str = ""  # default: file://<folder>
+    base_url: str = "http://localhost"  # http(s): of other addresses WARC readers parse no response
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"base_url={self.base_url}: an address that begins with http:// or https://"
+            )
 
     def before_launch(self, ranks: int) -> None:
         """Raise ConfigError if the folder is not there or has too few pages."""
@@ -29,7 +35,7 @@ def pages(cfg: Config, reading: Reading) -> Iterator[Page]:
     """The files of one rank, by name."""
     root = Path(cfg.folder).absolute()
     mine = deal(_files(cfg), reading, "HTML files")
-    base = cfg.base_url.rstrip("/") or root.as_uri()
+    base = cfg.base_url.rstrip("/")
     for number, path in enumerate(mine):
         reading.progress(number, len(mine), "pages")
         name = path.relative_to(root).as_posix()

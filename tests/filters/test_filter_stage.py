@@ -212,3 +212,26 @@ def test_a_page_is_read_in_its_own_charset(body, content_type):
 def test_a_timeout_below_a_second_is_refused():
     with pytest.raises(ConfigError, match="timeout_s=0.5: 1 or more"):
         Extraction(timeout_s=0.5)
+
+
+def test_a_folder_of_html_files_becomes_documents(tmp_path):
+    from llmhpc.registry import load
+    from llmhpc.sources.html import Config as Html
+    from llmhpc.task import Task
+
+    (tmp_path / "pages").mkdir()
+    sentence = (
+        "The library keeps the old books of the town and lends them to whoever asks for them. "
+    )
+    for name in ("one", "two"):
+        page = f"<html><body><article><h1>{name}</h1><p>{sentence * 6}</p></article></body></html>"
+        (tmp_path / "pages" / f"{name}.html").write_text(page)
+    collect, refine = (load("stage", kind) for kind in ("collect", "filter"))
+    steps = {}
+    for name, job, cfg, inputs in (
+        ("collect", collect, collect.Config(source=Html(folder=str(tmp_path / "pages"))), {}),
+        ("filter", refine, refine.Config(), {"pages": tmp_path / "collect"}),
+    ):
+        task = Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path / name)
+        steps[name] = job.run(cfg, inputs, tmp_path / name, task)
+    assert steps["collect"]["pages"] == steps["filter"]["documents"] == 2
