@@ -33,7 +33,7 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["stages.train.model.vocab_size=5000"], ["vocab_size", "5000", "4096"]),
         (["stages.tokenizer.vocab_size=70000", "stages.train.model.vocab_size=70000",
           "stages.tokenize.dtype=uint16"], ["dtype", "uint16", "uint32"]),
-        (["stages.train.parallel.dp=4", "stages.train.resources.nodes=3", "cluster=slurm"],
+        (["stages.train.parallel.dp=4", "stages.train.parallel.micro_batch=1", "stages.train.resources.nodes=3", "cluster=slurm"],
          ["nodes", "3", "4"]),
         (["stages.train.resources.nodes=2"], ["stages.train.resources.nodes=2", "local"]),
         (["stage/collect@stages.collect=html"], ["stages.collect.source.folder is not set"]),
