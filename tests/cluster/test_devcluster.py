@@ -109,6 +109,7 @@ class TestCluster:
     def test_a_killed_daemon_is_reported_and_started_again(self, room: Path) -> None:
         up(room, "--nodes", "2")
         on(room, "sbatch -w 127.0.0.1 -o /dev/null --wrap 'sleep 300'")
+        wait_for(lambda: on(room, "squeue -h -o %T").split() == ["RUNNING"])
         os.kill(pid(room, "slurmd-127.0.0.2"), signal.SIGKILL)
         wait_for(lambda: devcluster("status", "--dir", room).returncode == 1)
         assert "slurmd-127.0.0.2" in up(room).stderr
