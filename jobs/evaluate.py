@@ -36,6 +36,15 @@ class Config(Stage):
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, one process scores all checkpoints")
 
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        """Raise ConfigError if a choice could be longer than the model's positions: a byte can be a token."""
+        schedule = getattr(played_by["model"], "schedule", None)
+        if schedule is not None and 2 * self.continuation_bytes > schedule.sequence_length:
+            raise ConfigError(
+                f"continuation_bytes={self.continuation_bytes}: {schedule.sequence_length // 2} or less,"
+                f" half of the model's positions (schedule.sequence_length={schedule.sequence_length})"
+            )
+
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write scores.jsonl, items.parquet and the questions under tasks/."""

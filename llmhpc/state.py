@@ -70,16 +70,22 @@ def _phase_line(home: Path, phase: Phase, missing: list[int], named: bool) -> st
         parts.append(f"{first['done']:,.0f}/{first['total']:,.0f} {first['unit']}")
     share = (done + sum(p["done"] / max(p["total"], 1e-9) for p in seen.values())) / phase.ranks
     parts.append(f"{share:.0%}")
-    begun = [
-        a["begin"] for a in _latest_attempts(home) if a["phase"] == phase.name and "end" not in a
-    ]
-    if share > 0.01 and begun:
-        first_done = done / phase.ranks
-        left = (time.time() - min(begun)) * (1 - share) / max(share - first_done, 1e-9)
+    begun, before = _this_go(home, phase)
+    if begun and share - before > 0.01:
+        left = (time.time() - begun) * (1 - share) / (share - before)
         parts.append(f"{_clock(left)} left")
     if first.get("note"):
         parts.append(first["note"])
     return ", ".join(parts)
+
+
+def _this_go(home: Path, phase: Phase) -> tuple[float, float]:
+    """When the present launcher's first task of the phase began, and the share that was done before it."""
+    claimed = (read_json(home / artifact.CLAIM) or {"time": 0.0})["time"]
+    attempts = [a for a in _latest_attempts(home) if a["phase"] == phase.name and a["rank"] >= 0]
+    mine = [a for a in attempts if a["begin"] >= claimed]
+    done_before = sum(a.get("cause") == "done" for a in attempts if a["begin"] < claimed)
+    return min((a["begin"] for a in mine), default=0.0), done_before / phase.ranks
 
 
 def _progress(home: Path, phase: str, rank: int) -> dict[str, Any] | None:

@@ -141,6 +141,7 @@ def tiny() -> list[str]:
         "stages.train.schedule.sequence_length=64",
         "stages.train.parallel.micro_batch=2",
         "stages.train.checkpoint_every=10",
+        "stages.evaluate.continuation_bytes=32",
         "stages.evaluate.items=16",
         "stages.evaluate.items_min=4",
         "stages.evaluate.heldout_bytes=4000",

@@ -38,6 +38,8 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["stages.train.resources.nodes=2"], ["stages.train.resources.nodes=2", "local"]),
         (["stage/collect@stages.collect=html"], ["stages.collect.source.folder is not set"]),
         (["a b"], ["a b", "key=value"]),
+        (["stages.train.schedule.sequence_length=64"],
+         ["stages.evaluate.continuation_bytes=64", "32 or less", "sequence_length=64"]),
         (["model=llama_7b"], ["model=llama_7b", "llama_4m"]),
         (["cluster.executor=pbs"], ["cluster.executor=pbs", "slurm"]),
         (["root=/proc/nothing"], ["root=/proc/nothing", "cannot be written"]),

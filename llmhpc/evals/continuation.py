@@ -1,15 +1,17 @@
 """Four-way "which text continues this one", made from the held-out documents themselves."""
 
 import hashlib
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from llmhpc.errors import StageError
 from llmhpc.evals.heldout import Document
+from llmhpc.evals.surprise import Surprise
 
 CHOICES = 4
-ALIKE = 64  # the texts of one question are those of nearest length among at most this many
+CANDIDATES = 8  # for each item: stretches among which those of one question are chosen
 BOUNDARY = re.compile(r"\s*\n\s*|(?<=[.!?])\s+")  # ends of lines and of sentences
 
 
@@ -32,15 +34,17 @@ def make_items(
 ) -> list[dict[str, Any]]:
     """Four-way items: the documents alone decide them, not their order, the model or the tokenizer.
 
-    Four stretches of four documents, alike in the length of their continuations, make four items: each
-    asks which of the four continuations follows its own context. So a model that judges a text without
-    its context is right in one of four, whatever it prefers: what is above chance comes from the context.
-    Documents take turns, as far as the lengths allow. No continuation is found in another document of its
-    four. All choices of an item begin with the same whitespace, so that layout gives nothing away. The right
-    answer stands equally often at each place.
+    Four stretches of four documents make four items: each asks which of the four continuations follows its
+    own context. So a model that judges a text without its context is right in one of four, whatever it
+    prefers: what is above chance comes from the context. The four are about equally hard to predict
+    (``Surprise``), or a model would take the easiest text whatever stands before it: between texts the
+    likelihood differs ten times as much as a context adds. Documents take turns, as far as that allows. No
+    continuation is found in another document of its four. All choices of an item begin with the same
+    whitespace, so that layout gives nothing away. The right answer stands equally often at each place.
 
     Returns:
-        At most ``items`` records {"id", "document", "context", "choices" (4), "gold"}.
+        At most ``items`` records {"id", "document", "group", "context", "choices" (4), "gold"}; the items of
+        one ``group`` have the same choices.
 
     Raises:
         StageError: fewer than ``least`` items are possible.
@@ -51,8 +55,11 @@ def make_items(
         for document in documents
         for window in _windows(document, context_bytes, continuation_bytes)
     ]
+    surprise = Surprise(documents)
+    candidates = _in_turns(windows)[: CANDIDATES * items]
+    hardness = {w.id: surprise(w.document, w.gap + w.continuation) for w in candidates}
     records: list[dict[str, Any]] = []
-    for four in _fours(_in_turns(windows), texts):
+    for four in _fours(candidates, texts, lambda window: hardness[window.id]):
         if len(records) + CHOICES > items:
             break
         for gold, window in enumerate(four):
@@ -61,6 +68,7 @@ def make_items(
                 {
                     "id": window.id,
                     "document": window.document,
+                    "group": four[0].id,
                     "context": window.context,
                     "choices": choices,
                     "gold": gold,
@@ -82,8 +90,8 @@ def _hash(*parts: str) -> bytes:
 def _windows(document: Document, context_bytes: int, continuation_bytes: int) -> Iterator[Window]:
     """Stretches of one document that do not overlap, cut at ends of lines or sentences.
 
-    A context has at least ``context_bytes``, a continuation at least ``continuation_bytes``; both are at most
-    twice that, else the stretch is left out.
+    A context has at least ``context_bytes``, a continuation with the whitespace before it at least
+    ``continuation_bytes``; both are at most twice that, else the stretch is left out.
     """
     text = document.text
     ends = [(match.start(), match.end()) for match in BOUNDARY.finditer(text)]
@@ -96,7 +104,7 @@ def _windows(document: Document, context_bytes: int, continuation_bytes: int) ->
             elif size >= context_bytes:
                 middle = (end, after)
             continue
-        size = _bytes(text[middle[1] : end])
+        size = _bytes(text[middle[0] : end])
         if size < continuation_bytes:
             continue
         if size <= 2 * continuation_bytes:
@@ -120,22 +128,29 @@ def _in_turns(windows: list[Window]) -> list[Window]:
     return [window for *_, window in sorted(order)]
 
 
-def _fours(windows: list[Window], texts: dict[str, str]) -> Iterator[list[Window]]:
+def _fours(
+    windows: list[Window], texts: dict[str, str], hardness: Callable[[Window], float]
+) -> Iterator[list[Window]]:
     """Windows that can stand for each other, early ones first; each is used once at most."""
     left = list(windows)
-    ahead = min(ALIKE, len(texts))  # about one turn of the documents
     while left:
-        first, *rest = left
-        four = [first]
-        size = _bytes(first.continuation)
-        for other in sorted(rest[:ahead], key=lambda w: (abs(_bytes(w.continuation) - size), w.id)):
-            if all(_apart(other, member, texts) for member in four):
-                four.append(other)
-            if len(four) == CHOICES:
-                yield sorted(four, key=lambda window: _hash("place", window.id))
-                break
+        first = left[0]
+        near = sorted(left[1:], key=lambda w: (abs(hardness(w) - hardness(first)), w.id))
+        fitting = _fitting(first, near, texts)
+        four = [first, *itertools.islice(fitting, CHOICES - 1)]
+        if len(four) == CHOICES:
+            yield sorted(four, key=lambda window: _hash("place", window.id))
         used = set(four) if len(four) == CHOICES else {first}
         left = [window for window in left if window not in used]
+
+
+def _fitting(first: Window, others: list[Window], texts: dict[str, str]) -> Iterator[Window]:
+    """Those of ``others`` that can stand beside ``first`` and beside each other."""
+    chosen = [first]
+    for other in others:
+        if all(_apart(other, member, texts) for member in chosen):
+            chosen.append(other)
+            yield other
 
 
 def _apart(one: Window, other: Window, texts: dict[str, str]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhpc.evals import engine, exports
 from llmhpc.evals.continuation import CHOICES
-from llmhpc.evals.uncertainty import ratio_error
+from llmhpc.evals.uncertainty import Part, ratio_error
 
 if TYPE_CHECKING:
     from lighteval.pipeline import Pipeline
@@ -101,12 +101,13 @@ def _scores(pipeline: "Pipeline", task: str, export: exports.Export) -> list[dic
     ]
 
 
-def _part(detail: Any, metric: str) -> tuple[str, float, float]:
-    """An item's share in a score: its document, and the numerator and denominator it adds."""
-    document, value = detail.doc.specific["document"], detail.metric[metric]
+def _part(detail: Any, metric: str) -> Part:
+    """An item's share in a score."""
+    about, value = detail.doc.specific, detail.metric[metric]
     if metric == HEADLINE["heldout"]:
-        return document, -value.logprobs / math.log(2), value.weights
-    return document, value, 1
+        bits, size = -value.logprobs / math.log(2), value.weights
+        return Part(about["document"], about["group"], bits, size)
+    return Part(about["document"], about["group"], value, 1)
 
 
 def _records(pipeline: "Pipeline", task: str, export: exports.Export) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def continuation_doc(row: dict[str, Any], task_name: str) -> Doc:
         choices=row["choices"],
         gold_index=row["gold"],
         unconditioned_query="",
-        specific={"id": row["id"], "document": row["document"]},
+        specific={"id": row["id"], "document": row["document"], "group": row["group"]},
     )
 
 
@@ -70,7 +70,7 @@ def heldout_doc(row: dict[str, Any], task_name: str) -> Doc:
         original_query=row["text"],
         choices=[row["text"]],  # lighteval's perplexity tasks fail without
         gold_index=0,
-        specific={"id": row["id"], "document": row["id"]},
+        specific={"id": row["id"], "document": row["id"], "group": row["id"]},
     )
 
 

@@ -1,8 +1,11 @@
+import random
+
 import pytest
 
 from llmhpc.errors import StageError
 from llmhpc.evals.continuation import make_items
 from llmhpc.evals.heldout import Document
+from llmhpc.evals.surprise import Surprise
 
 SENTENCES = [
     f"Sentence {number} of page {{page}} is about {word}{number * 7}."
@@ -57,6 +60,24 @@ def test_a_judge_who_does_not_see_the_context_is_right_in_one_of_four():
 
 def taste_of(item, taste):
     return max(range(4), key=lambda place: (taste(item["choices"][place].strip()), place))
+
+
+def test_the_choices_of_an_item_are_about_equally_hard_to_predict():
+    rng = random.Random(0)
+    noise = [
+        "".join(rng.choices("bcdfghjklmnpqrstvwxz   ", k=40)).capitalize() + "." for _ in range(360)
+    ]
+    hard = [Document(f"noise-{n}", " ".join(noise[n * 30 : n * 30 + 30])) for n in range(12)]
+    mixed = items(PAGES + hard, count=60)
+    of_noise = [sum(choice.strip() in "".join(noise) for choice in i["choices"]) for i in mixed]
+    assert {number in (0, 4) for number in of_noise} == {True}
+    assert {0, 4} <= set(of_noise)
+
+
+def test_a_text_like_the_other_documents_is_less_of_a_surprise():
+    surprise = Surprise(PAGES)
+    usual, unusual = "is about bread. Sentence", "zq xkvj wpf!! Ggh qq yy"
+    assert surprise("page-0", usual) < 0.5 * surprise("page-0", unusual)
 
 
 def test_the_order_of_the_documents_changes_nothing():
