@@ -34,11 +34,16 @@ class Config(Stage):
     schedule: Schedule = field(default_factory=Schedule)
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     log_every: int = field(default=1, metadata=NOT_IDENTITY)  # steps
+    # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
+    save_every_min: float = field(default=0.0, metadata=NOT_IDENTITY)
+    hours_between_failures: float = field(default=24.0, metadata=NOT_IDENTITY)  # of the whole job
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
         at_least(self, "checkpoint_every", 1)
         at_least(self, "log_every", 1)
+        at_least(self, "save_every_min", 0)
+        at_least(self, "hours_between_failures", 0.01)
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, the processes of training are in parallel")
         if not isinstance(self.model, Model):
@@ -88,8 +93,11 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     """Train to the last step, from the newest whole checkpoint in ``out`` if there is one."""
     from llmhpc.train.processes import joined
     from llmhpc.train.trainer import Trainer
+    from llmhpc.train.wishes import Wishes
 
-    with joined(cfg.processes(), cfg.resources, out / "work") as place:
+    limit_s, mtbf_s = 60 * cfg.resources.timeout_min, 3600 * cfg.hours_between_failures
+    wishes = Wishes(task, 60 * cfg.save_every_min, limit_s, mtbf_s)
+    with joined(cfg.processes(), cfg.resources, out / "work") as place, wishes:
         trainer = Trainer(
             model=cfg.model,
             parallel=cfg.parallel,
@@ -98,5 +106,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             out=out,
             task=task,
             place=place,
+            wishes=wishes,
+            checkpoint_every=cfg.checkpoint_every,
         )
-        return trainer.train(checkpoint_every=cfg.checkpoint_every, log_every=cfg.log_every)
+        return trainer.train(log_every=cfg.log_every)

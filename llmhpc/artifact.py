@@ -20,6 +20,7 @@ LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH = (
     "work",
     "scratch",
 )
+SHOWN = 20  # ranks or faults of a message
 OURS = {STEP, MANIFEST, CLAIM, JOBS, LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH}
 
 
@@ -87,17 +88,39 @@ def place(
 def check_marks(home: Path, phase: str, ranks: int) -> list[dict[str, Any]]:
     """The marks of a phase, after checking that every file they name is there, whole and unchanged.
 
-    Raises ArtifactError that lists the missing ranks, or names the first file that differs.
+    A rank with a damaged file loses its mark, so that it is made again. Raises ArtifactError that lists the ranks
+    that are missing, or says of damaged ones what is wrong.
     """
     if missing := missing_ranks(home, phase, ranks):
         raise ArtifactError(
-            f"{home.name}: ranks {missing} of {ranks} of phase {phase} are not done"
+            f"{home.name}: {_listed(missing)} of {ranks} of phase {phase} are not done"
         )
-    marks = [read_json(mark_path(home, phase, rank)) for rank in range(ranks)]
-    for mark in marks:
-        for name, expected in mark["files"].items():
-            check_file(home / name, expected)
+    marks, damage = [], []
+    for rank in range(ranks):
+        path = mark_path(home, phase, rank)
+        try:
+            marks.append(_checked_mark(home, path))
+        except ArtifactError as error:
+            damage.append(str(error))
+            path.unlink()
+    if damage:
+        raise ArtifactError("; ".join(damage[:SHOWN]))
     return marks
+
+
+def _checked_mark(home: Path, path: Path) -> dict[str, Any]:
+    try:
+        mark = read_json(path)
+    except ValueError:
+        raise ArtifactError(f"{path} is damaged") from None
+    for name, expected in mark["files"].items():
+        check_file(home / name, expected)
+    return mark
+
+
+def _listed(ranks: list[int]) -> str:
+    more = f" and {len(ranks) - SHOWN} more" if len(ranks) > SHOWN else ""
+    return f"ranks {ranks[:SHOWN]}{more}"
 
 
 def check_file(path: Path, expected: dict[str, Any]) -> None:

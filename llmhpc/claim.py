@@ -1,39 +1,40 @@
 """One launcher at a time makes a step: an exclusive claim file, with who holds it and through which jobs."""
 
-import fcntl
 import getpass
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from llmhpc import scheduler
 from llmhpc.artifact import CLAIM, JOBS
-from llmhpc.files import read_json, write_json
+from llmhpc.files import only_one, read_json, write_json
 
 OTHER_HOST_GRACE_S = 600  # a claim of a launcher on another host that has submitted nothing yet
 
+Queue = dict[str, scheduler.Job]
 
-def take(home: Path) -> bool:
-    """Claim the step for this process; False if somebody alive has it."""
+
+def take(home: Path, *, since: float | None = None) -> bool:
+    """Claim the step for this process; False if somebody alive has it.
+
+    ``since`` is when a person last asked for the step: what failed before that does not count against it.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    with _only_one(home):
+    with only_one(home / ".claim.lock"):
         if alive(home):
             return False
-        write_json(
-            home / CLAIM,
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "born": born(os.getpid()),
-                "user": getpass.getuser(),
-                "time": time.time(),
-            },
-        )
-        (home / JOBS).unlink(missing_ok=True)
+        hold(home, since=since)
         return True
+
+
+def hold(home: Path, *, since: float | None = None) -> None:
+    """Write the claim of this process, for a caller that knows that nobody alive has the step."""
+    now = time.time()
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
+    write_json(home / CLAIM, who | {"user": getpass.getuser(), "time": now, "since": since or now})
+    (home / JOBS).unlink(missing_ok=True)
 
 
 def release(home: Path) -> None:
@@ -41,44 +42,49 @@ def release(home: Path) -> None:
     (home / CLAIM).unlink(missing_ok=True)
 
 
-def alive(home: Path) -> bool:
-    """True if somebody is making the step: jobs in the queue, or a launcher that is at it."""
+def holder(home: Path) -> str:
+    """Who has the step, in words."""
+    claim = read_json(home / CLAIM) or {"user": "nobody", "host": "-", "pid": 0}
+    return f"{claim['user']} on {claim['host']}, process {claim['pid']}"
+
+
+def alive(home: Path, queue: Queue | None = None) -> bool:
+    """True if somebody is making the step: jobs in the queue, or a launcher that is at it.
+
+    ``queue`` is what Slurm said of the jobs of all steps, for a caller that asks about many.
+    """
     claim = read_json(home / CLAIM)
     if claim is None:
         return False
     jobs = read_json(home / JOBS)
     if jobs is not None and jobs["submitted"]:
-        return bool(queued(jobs["ids"]))
+        known = scheduler.jobs(job_ids(jobs)) if queue is None else queue
+        return any(job in known and known[job].unfinished for job in task_keys(jobs))
     if claim["host"] == socket.gethostname():
         return born(claim["pid"]) == claim["born"]
     return time.time() - claim["time"] < OTHER_HOST_GRACE_S
 
 
-def record_jobs(home: Path, ids: list[str], last: str, *, submitted: bool) -> None:
-    """Note the Slurm jobs of a step; ``last`` is the one that what comes after has to wait for."""
-    write_json(home / JOBS, {"ids": ids, "last": last, "submitted": submitted})
+def job_ids(jobs: dict[str, Any] | None) -> list[str]:
+    """Every Slurm job that jobs.json names; an array counts as one."""
+    if not jobs:
+        return []
+    return [part["job"] for part in jobs["tasks"]] + [*jobs["gates"].values(), *jobs["rescues"]]
 
 
-def queued(ids: list[str]) -> dict[str, str]:
-    """Slurm's state and reason of those jobs that have not ended; one call for all."""
-    if not ids:
-        return {}
-    call = subprocess.run(
-        ["squeue", "--noheader", "--jobs", ",".join(ids), "--format", "%A %T %r", "--states=all"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
-    rows = (line.split(maxsplit=2) for line in call.stdout.splitlines())
-    return {row[0]: " ".join(row[1:]) for row in rows if row and not row[1].startswith(ended)}
+def task_keys(jobs: dict[str, Any]) -> list[str]:
+    """The same with the tasks of an array one by one, as Slurm names them."""
+    return [key for part in jobs["tasks"] for key in tasks_of(part).values()] + [
+        *jobs["gates"].values(),
+        *jobs["rescues"],
+    ]
 
 
-@contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    with (home / ".claim.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def tasks_of(part: dict[str, Any]) -> dict[int, str]:
+    """Rank -> Slurm's name of its task; it never changes once the array is submitted."""
+    if len(part["ranks"]) == 1:
+        return {part["ranks"][0]: part["job"]}
+    return {rank: f"{part['job']}_{index}" for index, rank in enumerate(part["ranks"])}
 
 
 def born(pid: int) -> str:

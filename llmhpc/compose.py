@@ -1,6 +1,7 @@
 """Overrides of the command line in, checked settings out; every mistake is one line that says what would be right."""
 
 import difflib
+import itertools
 import re
 from dataclasses import fields, is_dataclass
 from importlib import resources
@@ -8,6 +9,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,6 +30,30 @@ def compose(overrides: list[str]) -> Config:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_one_line(error, overrides)) from None
     return typed(raw)
+
+
+def points(overrides: list[str]) -> dict[str, Config]:
+    """Every combination of the overrides that list values (seed=1,2,3), by what tells it from the others.
+
+    Raises ConfigError, which names the point where one is wrong.
+    """
+    choices = [_values(override) for override in overrides]
+    found = {}
+    for values in itertools.product(*choices):
+        varied = [v for v, all_values in zip(values, choices, strict=True) if len(all_values) > 1]
+        found[" ".join(varied)] = compose(list(values))
+    return found
+
+
+def _values(override: str) -> list[str]:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        raise ConfigError(f"{override}: group=option, key=value or key=value,value") from None
+    if not parsed.is_sweep_override():
+        return [override]
+    values = parsed.sweep_string_iterator()
+    return [f"{parsed.get_key_element()}={value}" for value in values]
 
 
 def typed(raw: DictConfig) -> Config:

@@ -81,6 +81,48 @@ class Stage:
 
 
 @dataclass(kw_only=True, slots=True)
+class Recovery:
+    """How often a task is started again after each way to end badly; a start that saved its work is not counted.
+
+    A person who launches again starts the counts anew.
+    """
+
+    error: int = 0  # an error of the code or of the data: it would come again
+    nan: int = 0  # a loss that is not finite
+    timeout: int = 1  # the time limit
+    preempted: int = 100
+    node_fail: int = 10
+    out_of_memory: int = 3  # each time with more memory
+    killed: int = 3  # a signal from nobody knows where, or another process of the task lost
+    disk_full: int = 3
+    cancelled: int = 3  # scancel of a task; llmhpc.cancel ends the whole run
+    requeued: int = 100  # by Slurm, which did not say why
+    damaged: int = 3  # a file that is not what its rank wrote
+    memory_factor: float = 1.5  # more memory after out_of_memory
+    exclude_node_after: int = 2  # failures of a node; 0: never exclude one
+
+    def __post_init__(self) -> None:
+        for name in (*CAUSES, "exclude_node_after"):
+            at_least(self, name, 0)
+        at_least(self, "memory_factor", 1)
+
+
+CAUSES = (
+    "error",
+    "nan",
+    "timeout",
+    "preempted",
+    "node_fail",
+    "out_of_memory",
+    "killed",
+    "disk_full",
+    "cancelled",
+    "requeued",
+    "damaged",
+)
+
+
+@dataclass(kw_only=True, slots=True)
 class Cluster:
     """Where tasks run. Settings of Slurm are used by executor=slurm only."""
 
@@ -95,9 +137,27 @@ class Cluster:
     slurm: dict[str, str] = field(
         default_factory=dict
     )  # further sbatch options: name without dashes -> value
+    warning_s: int = 90  # how long before its time limit training is told to save
+    requeue: bool = (
+        True  # a cut training goes back into the queue as the same job, where scontrol can
+    )
+    links: int = (
+        1  # jobs submitted at once for a training, each going on where the one before was cut
+    )
+    recovery: Recovery = field(default_factory=Recovery)
 
     def __post_init__(self) -> None:
         at_least(self, "max_parallel", 0)
+        at_least(self, "warning_s", 1)
+        at_least(self, "links", 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class Notify:
+    """Whom llmhpc.tick tells that a run is over, as JSON: run, state, why, results."""
+
+    command: list[str] = field(default_factory=list)  # reads it from its standard input
+    webhook: str = ""  # an address that takes it by POST
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,6 +169,7 @@ class Config:
     seed: int = 0
     dry_run: bool = False  # print the plan and stop
     cluster: Cluster = field(default_factory=Cluster)
+    notify: Notify = field(default_factory=Notify)
     stages: dict[str, Stage] = field(default_factory=dict)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,8 +24,8 @@ class Display:
         self.live = (
             Live(console=self.console, refresh_per_second=4) if sys.stdout.isatty() else None
         )
-        self.words: dict[str, str] = {}
-        self.last_line: dict[str, float] = {}
+        self.words: dict[Path, str] = {}
+        self.last_line: dict[Path, float] = {}
         self.begun = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -36,28 +37,29 @@ class Display:
         if self.live:
             self.live.stop()
 
-    def show(self, states: dict[str, tuple[Step, str]], *, final: bool = False) -> None:
-        """``states``: step name -> (step, its line)."""
+    def show(self, states: list[tuple[Step, str]], *, final: bool = False) -> None:
+        """``states``: every step of the run and its line."""
         if self.live:
-            self.live.update(Group(*(self._text(n, s, states) for n, s in states.items())))
+            self.live.update(
+                Group(*(self._text(n, *state, states) for n, state in enumerate(states, 1)))
+            )
             return
         now = time.monotonic()
-        for name, (step, line) in states.items():
-            word = line.split(":")[0]
-            due = word == "running" and now - self.last_line.get(name, 0) >= LINE_EVERY_S
-            if word != self.words.get(name) and (name in self.words or word != "to run") or due:
-                self.words[name], self.last_line[name] = word, now
-                self.console.print(self._text(name, (step, line), states))
-            self.words.setdefault(name, word)
+        for number, (step, line) in enumerate(states, 1):
+            word, key = line.split(":")[0], step.out
+            due = word == "running" and now - self.last_line.get(key, 0) >= LINE_EVERY_S
+            if word != self.words.get(key) and (key in self.words or word != "to run") or due:
+                self.words[key], self.last_line[key] = word, now
+                self.console.print(self._text(number, step, line, states))
+            self.words.setdefault(key, word)
 
-    def _text(
-        self, name: str, state: tuple[Step, str], states: dict[str, tuple[Step, str]]
-    ) -> Text:
-        number = list(states).index(name) + 1
-        style = STYLES.get(state[1].split(":")[0], "dim")
+    def _text(self, number: int, step: Step, line: str, states: list[tuple[Step, str]]) -> Text:
+        style = STYLES.get(line.split(":")[0], "dim")
         elapsed = time.monotonic() - self.begun
         clock = f"{int(elapsed // 60):3d}:{int(elapsed % 60):02d}"
-        return Text(f"{clock} [{number}/{len(states)}] {name:10} {state[1]}", style=style)
+        names = [other.name for other, _ in states]
+        name = step.out.name if names.count(step.name) > 1 else step.name
+        return Text(f"{clock} [{number}/{len(states)}] {name:10} {line}", style=style)
 
 
 def results(steps: list[Step]) -> list[str]:

@@ -15,3 +15,22 @@ class ArtifactError(LlmhpcError, RuntimeError):
 
 class StageError(LlmhpcError, RuntimeError):
     """The work of a stage failed: the message says what was seen and what to look at."""
+
+
+class NotFiniteError(StageError):
+    """A loss or a gradient is not a number."""
+
+
+class PeerLostError(StageError):
+    """Another process of the same task is gone; why is not known here."""
+
+
+class Interrupted(StageError):
+    """The work was stopped from outside with everything saved: another start goes on from there.
+
+    ``cause`` is timeout or preempted; ``warned``: the job is still the user's, and could go back into the queue.
+    """
+
+    def __init__(self, message: str, cause: str, *, warned: bool) -> None:
+        super().__init__(message)
+        self.cause, self.warned = cause, warned

@@ -1,10 +1,12 @@
 """Files on a shared filesystem: written under another name, then renamed, so that nobody reads a half."""
 
+import fcntl
 import hashlib
 import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,23 @@ BLOCK_BYTES = 1 << 20
 
 def write_json(path: Path, record: Any) -> None:
     """Write ``record`` to ``path`` atomically; parent folders are made."""
+    _draft(path, record).replace(path)
+
+
+def create_json(path: Path, record: Any) -> bool:
+    """Write ``record`` to ``path`` atomically unless it is there already; True if this call wrote it."""
+    draft = _draft(path, record)
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def _draft(path: Path, record: Any) -> Path:
+    """The record in a file beside ``path`` that no other process writes to, safe on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with partial.open("w") as file:
@@ -20,7 +39,16 @@ def write_json(path: Path, record: Any) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    return partial
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """The block under an exclusive lock that ends with this process, however it ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_json(path: Path) -> Any:

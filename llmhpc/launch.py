@@ -1,21 +1,22 @@
-"""Plan a run and start it: python -m llmhpc.launch [group=option] [key=value] [dry_run=true]."""
+"""Plan a run and start it.
 
-import os
+python -m llmhpc.launch [group=option] [key=value] [dry_run=true]
+python -m llmhpc.launch -m seed=1,2,3 model=llama_4m,llama_1b    every combination, as one graph
+"""
+
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from llmhpc import artifact
-from llmhpc.compose import compose
+from llmhpc import artifact, runs
+from llmhpc.compose import compose, points
 from llmhpc.config import Config, Executor
 from llmhpc.errors import ConfigError, LlmhpcError
-from llmhpc.files import write_json
-from llmhpc.plan import Step, plain, plan
+from llmhpc.plan import Step, plan, union
 from llmhpc.state import TO_RUN, reason_to_run, state_of
 
 USAGE = 2  # exit status of a mistake in what the user asked for
-LAUNCHES = "launches"
+MANY = ("-m", "--multirun")
 
 
 def main(overrides: list[str]) -> int:
@@ -24,8 +25,12 @@ def main(overrides: list[str]) -> int:
         print(__doc__)
         return 0
     try:
-        cfg = compose(overrides)
-        steps = plan(cfg)
+        if many := [word for word in overrides if word in MANY]:
+            wanted = points([word for word in overrides if word not in many])
+        else:
+            wanted = {"": compose(overrides)}
+        cfg = next(iter(wanted.values()))
+        steps = union(map(plan, wanted.values()))
         _check_here(cfg, steps)
     except ConfigError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
@@ -34,7 +39,7 @@ def main(overrides: list[str]) -> int:
         show_plan(steps)
         return 0
     try:
-        return _launch(cfg, steps)
+        return _launch(cfg, wanted, steps)
     except LlmhpcError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return 1
@@ -45,17 +50,17 @@ def main(overrides: list[str]) -> int:
 
 def show_plan(steps: list[Step]) -> None:
     """Print each step: done, running, partial or to run, and why."""
-    remade: set[str] = set()
+    remade: set[Path] = set()
     for step in steps:
         state = state_of(step.out, step.stage.phases())
         why = state.note
         if not artifact.sealed(step.out):
-            remade.add(step.name)
+            remade.add(step.out)
             if state.word == TO_RUN:
                 why = reason_to_run(step, remade)
         tasks = "+".join(str(phase.ranks) for phase in step.stage.phases())
         print(f"{step.name:10} {state.word:8} {step.out.name:20} {tasks:>10} tasks  {why}")
-    print(_estimate([s for s in steps if s.name in remade]))
+    print(_estimate([s for s in steps if s.out in remade]))
 
 
 def _estimate(steps: list[Step]) -> str:
@@ -84,9 +89,9 @@ def _check_here(cfg: Config, steps: list[Step]) -> None:
 
         local.check_here(cfg.cluster, steps)
     elif not cfg.dry_run:
-        from llmhpc import slurm
+        from llmhpc import scheduler
 
-        slurm.check_here()
+        scheduler.check_here()
 
 
 def _check_root(root: Path) -> None:
@@ -105,18 +110,19 @@ def _check_root(root: Path) -> None:
         ) from None
 
 
-def _launch(cfg: Config, steps: list[Step]) -> int:
+def _launch(cfg: Config, wanted: dict[str, Config], steps: list[Step]) -> int:
     if all(artifact.sealed(step.out) for step in steps):
         print(f"all {len(steps)} steps are done; nothing to run")
         _finish(steps)
         return 0
-    _record(cfg, steps)
+    record = runs.write(wanted, steps)
     if cfg.cluster.executor is Executor.slurm:
         from llmhpc import slurm
 
-        ids = slurm.submit(cfg.cluster, steps)
-        for name, jobs in ids.items():
-            print(f"{name:10} jobs {' '.join(jobs)}")
+        submission = slurm.submit(cfg.cluster, steps, record)
+        for out, jobs in submission.jobs.items():
+            how = "jobs" if out in submission.new else "joins"
+            print(f"{out.name:20} {how} {' '.join(jobs)}")
         print("submitted; python -m llmhpc.status shows how far it is")
         return 0
     from llmhpc import local
@@ -124,23 +130,12 @@ def _launch(cfg: Config, steps: list[Step]) -> int:
 
     with Display() as display:
         done = local.run(cfg.cluster, steps, display)
+    runs.end(record, "done" if done else "failed")
     if not done:
         _explain(steps)
         return 1
     _finish(steps)
     return 0
-
-
-def _record(cfg: Config, steps: list[Step]) -> None:
-    """Note the launch under the root, for llmhpc.status."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    record = {
-        "name": cfg.name,
-        "time": time.time(),
-        "config": plain(cfg),
-        "steps": {step.name: str(step.out) for step in steps},
-    }
-    write_json(Path(cfg.root) / LAUNCHES / f"{stamp}-{os.getpid()}-{cfg.name}.json", record)
 
 
 def _explain(steps: list[Step]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import submitit
 
-from llmhpc import artifact, claim
+from llmhpc import artifact, attempts, claim, recovery
 from llmhpc import step as node
 from llmhpc.config import Cluster, Executor, Phase
 from llmhpc.display import Display
@@ -41,20 +41,20 @@ def check_here(cluster: Cluster, steps: list[Step]) -> None:
 def run(cluster: Cluster, steps: list[Step], display: Display) -> bool:
     """Run every step that is not done, each after what it needs; True if all are done in the end."""
     slots = cluster.max_parallel or os.cpu_count() or 1
-    works = {step.name: _Work(cluster, step, slots) for step in steps}
+    works = {step.out: _Work(cluster, step, slots) for step in steps}
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         while any(work.active(works) for work in works.values()):
             free = slots - sum(work.slots_taken() for work in works.values())
             for work in works.values():
                 free -= work.advance(works, free)
-            display.show({name: work.state() for name, work in works.items()})
+            display.show([work.state() for work in works.values()])
             time.sleep(POLL_S)
     finally:
         for work in works.values():
             work.stop()
         signal.signal(signal.SIGTERM, previous)
-    display.show({name: work.state() for name, work in works.items()}, final=True)
+    display.show([work.state() for work in works.values()], final=True)
     return all(artifact.sealed(step.out) for step in steps)
 
 
@@ -70,24 +70,25 @@ class _Work:
         wanted = step.stage.processes() * step.stage.resources.cpus
         self.slots_each = min(slots, wanted)
         self.claimed = False
+        self.since = time.time()  # what failed before does not count against this launch
         self.failed = False
         self.queue: list[int] = []
         self.phase: Phase | None = None
         self.jobs: dict[int, submitit.Job | _Orphan] = {}
 
-    def active(self, works: "dict[str, _Work]") -> bool:
+    def active(self, works: "dict[Path, _Work]") -> bool:
         """True while there is something left to do or to wait for."""
         if artifact.sealed(self.step.out) and not self.claimed:
             return False
         if self.failed:
             return bool(self.jobs)
-        return not any(works[name].dead(works) for name in self.step.after)
+        return not any(works[need].dead(works) for need in self.step.inputs.values())
 
-    def dead(self, works: "dict[str, _Work]") -> bool:
+    def dead(self, works: "dict[Path, _Work]") -> bool:
         """True if this step will never be done in this run."""
         return self.failed or (
             not artifact.sealed(self.step.out)
-            and any(works[name].dead(works) for name in self.step.after)
+            and any(works[need].dead(works) for need in self.step.inputs.values())
         )
 
     def slots_taken(self) -> int:
@@ -99,10 +100,10 @@ class _Work:
         state = state_of(self.step.out, self.step.stage.phases())
         return self.step, f"{state.word}{': ' if state.note else ''}{state.note}"
 
-    def advance(self, works: "dict[str, _Work]", free: int) -> int:
+    def advance(self, works: "dict[Path, _Work]", free: int) -> int:
         """Collect tasks that ended, start new ones into ``free`` slots; returns the slots newly taken."""
         if not self.active(works) or not all(
-            artifact.sealed(works[n].step.out) for n in self.step.after
+            artifact.sealed(need) for need in self.step.inputs.values()
         ):
             return 0
         if not self.claimed:
@@ -138,7 +139,7 @@ class _Work:
         if self.claimed:
             claim.release(self.step.out)
 
-    def _busy(self, works: "dict[str, _Work]") -> bool:
+    def _busy(self, works: "dict[Path, _Work]") -> bool:
         return any(work.jobs for work in works.values())
 
     def _collect(self) -> None:
@@ -147,7 +148,18 @@ class _Work:
                 del self.jobs[rank]
                 assert self.phase is not None
                 if not artifact.mark_path(self.step.out, self.phase.name, rank).exists():
-                    self.failed = True
+                    self._again(self.phase, rank)
+
+    def _again(self, phase: Phase, rank: int) -> None:
+        """Start a task that ended badly once more, if its cause may come again."""
+        out = self.step.out
+        attempts.close(out, {})
+        decision = recovery.decide(out, phase, [rank], self.cluster.recovery, self.since)
+        if decision.stop:
+            self.failed = True
+            node.note_failure(out, phase.name, decision.stop)
+        else:
+            self.queue.insert(0, rank)
 
     def _next_phase(self) -> None:
         """Run the gate of the phase that ended, then queue the next one; the last gate seals."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from graphlib import CycleError, TopologicalSorter
@@ -24,7 +25,6 @@ class Step:
     fingerprint: str
     out: Path
     inputs: dict[str, Path]  # role -> directory of the step that plays it
-    after: tuple[str, ...]  # names of those steps
 
 
 def plan(cfg: Config) -> list[Step]:
@@ -52,9 +52,13 @@ def plan(cfg: Config) -> list[Step]:
             fingerprint=fingerprint,
             out=Path(cfg.root).absolute() / f"{name}-{fingerprint}",
             inputs={role: steps[need].out for role, need in sorted(stage.needs.items())},
-            after=tuple(sorted(set(stage.needs.values()))),
         )
     return list(steps.values())
+
+
+def union(plans: Iterable[list[Step]]) -> list[Step]:
+    """The steps of several points as one graph: what they have in common is there once."""
+    return list({step.out: step for steps in plans for step in steps}.values())
 
 
 def plain(value: Any, *, identity_only: bool = False) -> Any:

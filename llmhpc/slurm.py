@@ -1,182 +1,318 @@
-"""Steps as Slurm jobs: an array for each phase, a gate behind it, dependencies in between."""
+"""Steps as Slurm jobs: for each phase its tasks and a gate behind them, dependencies in between, a rescue at the end.
+
+Nothing stays alive: a gate that finds ranks missing calls ``resume``, which submits them again; what waited for it is
+withdrawn and submitted behind the new gate. The rescue runs if a gate itself is killed, and does the same.
+"""
 
 import itertools
-import shutil
-import subprocess
-import time
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from llmhpc import artifact, claim
+from llmhpc import artifact, attempts, claim, recovery, runs, scheduler
 from llmhpc import step as node
 from llmhpc.config import Cluster, Phase
-from llmhpc.errors import ConfigError, StageError
-from llmhpc.files import read_json
+from llmhpc.errors import ArtifactError, StageError
+from llmhpc.files import only_one, read_json, write_json
 from llmhpc.plan import Step
 
 GATE_TIMEOUT_MIN = 60
 GATE_MEM_GB = 1
-OTHER_LAUNCH_WAIT_S = 120
 
 
-def check_here() -> None:
-    """Raise ConfigError if this machine cannot submit to a Slurm that answers."""
-    if not shutil.which("sbatch"):
-        raise ConfigError(
-            "cluster.executor=slurm: there is no sbatch here; cluster=local runs on this machine,"
-            " sbatch/devcluster up starts a Slurm on it"
-        )
-    call = subprocess.run(["sinfo", "--version"], check=False, capture_output=True, text=True)
-    alive = subprocess.run(["scontrol", "ping"], check=False, capture_output=True, text=True)
-    if call.returncode or "UP" not in alive.stdout:
-        why = " ".join((call.stderr + alive.stdout + alive.stderr).split())[:200]
-        raise ConfigError(f"cluster.executor=slurm: no slurmctld answers ({why})")
+@dataclass
+class Submission:
+    """What a call of ``submit`` did: step directory -> its job ids, new or joined; and why some have none."""
+
+    jobs: dict[Path, list[str]] = field(default_factory=dict)
+    new: set[Path] = field(default_factory=set)
+    stopped: dict[Path, str] = field(default_factory=dict)
+
+    def why(self) -> list[str]:
+        """A line for each step that must not be started again."""
+        return [f"{home.name}: {why}" for home, why in self.stopped.items() if why]
 
 
-def submit(cluster: Cluster, steps: list[Step]) -> dict[str, list[str]]:
-    """Submit what is not done and return; step name -> its job ids, new or joined.
+def submit(
+    cluster: Cluster, steps: list[Step], launch: Path, *, by_person: bool = True
+) -> Submission:
+    """Submit what is not whole and not on its way, and return.
 
-    Nothing has to stay alive afterwards: a failed gate takes its dependants off the queue.
+    Args:
+        cluster: how to submit, and how often to start again.
+        steps: each after what it needs.
+        launch: the record of the launch, which gates and rescues read.
+        by_person: False where it is the suite that goes on: then failures of before count.
+
+    Raises:
+        StageError: Slurm refuses a job or does not answer, or a launcher without Slurm holds a step.
     """
-    last: dict[str, str] = {}  # step -> the job that seals it
-    ids: dict[str, list[str]] = {}
-    largest = max_array_size()
-    for step in steps:
-        if artifact.sealed(step.out):
-            continue
-        if claim.take(step.out):
-            artifact.order(step)
-            after = [last[name] for name in step.after if name in last]
-            submitter = _Submitter(cluster, step, largest)
-            try:
-                ids[step.name], last[step.name] = submitter.run(after)
-            except (FailedJobError, FailedSubmissionError) as error:
-                submitter.withdraw()
-                why = " ".join(str(error).split())
-                raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
-        elif jobs := _others_jobs(step.out):
-            ids[step.name], last[step.name] = jobs["ids"], jobs["last"]
-    return ids
+    done = Submission()
+    last: dict[Path, str] = {}  # step -> the job that seals it
+    with only_one(launch.parent / ".submit.lock"):
+        queue = _queue(steps)
+        site = _Site(cluster, launch, scheduler.max_array_size())
+        for step in steps:
+            if artifact.sealed(step.out):
+                continue
+            if any(need in done.stopped for need in step.inputs.values()):
+                _withdraw(step.out)
+                done.stopped[step.out] = ""  # what it needs has stopped
+                continue
+            after = sorted({last[need] for need in step.inputs.values() if need in last})
+            jobs = _alive_jobs(step, after, queue)
+            if jobs is None:
+                jobs = _make(site, step, after, by_person, done)
+                if jobs is None:
+                    continue
+                done.new.add(step.out)
+            done.jobs[step.out] = claim.job_ids(jobs)
+            last[step.out] = list(jobs["gates"].values())[-1]
+    return done
 
 
-def _others_jobs(home: Path) -> dict[str, Any] | None:
-    """The jobs of another launcher that is submitting this step right now; None if it is sealed meanwhile."""
-    until = time.monotonic() + OTHER_LAUNCH_WAIT_S
-    while time.monotonic() < until:
-        jobs = read_json(home / artifact.JOBS)
-        if jobs and jobs["submitted"]:
-            return jobs
-        if artifact.sealed(home):
-            return None
-        time.sleep(0.2)
-    raise StageError(f"{home}: another launcher holds {artifact.CLAIM} and does not submit")
+def gate_job(home: str, phase: str, launch: str) -> None:
+    """The gate behind a phase: pass, seal, or start the missing ranks again.
+
+    Raises ArtifactError when the phase is not whole, so that nothing starts behind this gate; ``resume`` has
+    submitted what is to be done about it, with another gate.
+    """
+    try:
+        node.gate(home, phase)
+    except ArtifactError:
+        resume(Path(launch))
+        raise
+    if all(map(artifact.sealed, runs.homes(Path(launch)))):
+        runs.end(Path(launch), "done")
+
+
+def resume(launch: Path) -> Submission:
+    """Submit again what a launch still lacks and may be started again. For gates, rescues and ticks."""
+    record = runs.read(launch)
+    if record.get("ended"):
+        return Submission()
+    cluster, steps = runs.plan_of(record)
+    submission = submit(cluster, steps, launch, by_person=False)
+    if not submission.jobs:
+        runs.end(launch, "failed" if submission.stopped else "done", "; ".join(submission.why()))
+    return submission
+
+
+def _queue(steps: list[Step]) -> claim.Queue:
+    """What Slurm says of all jobs of the steps, without the job that asks."""
+    ids = [job for step in steps for job in claim.job_ids(read_json(step.out / artifact.JOBS))]
+    queue = scheduler.jobs(ids)
+    queue.pop(os.environ.get("SLURM_JOB_ID", ""), None)
+    return queue
+
+
+def _alive_jobs(step: Step, after: list[str], queue: claim.Queue) -> dict[str, Any] | None:
+    """The step's jobs if they will make it: they wait for the right gates, and their own next gate is there."""
+    jobs = read_json(step.out / artifact.JOBS)
+    if not jobs or not jobs["submitted"] or jobs["after"] != after:
+        return None
+    phase = next(
+        (p.name for p in step.stage.phases() if artifact.missing_ranks(step.out, p.name, p.ranks)),
+        step.stage.phases()[-1].name,
+    )
+    gate = jobs["gates"].get(phase, "")
+    return jobs if gate in queue and queue[gate].unfinished else None
+
+
+def _withdraw(home: Path) -> None:
+    """Take what is left of a step's jobs off the queue, also those that a killed launcher did not note."""
+    jobs = read_json(home / artifact.JOBS)
+    ids = set(claim.job_ids(jobs))
+    if jobs and not jobs["submitted"]:
+        ids |= set(scheduler.of_home(str(home)))
+    scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")})
+
+
+def _make(
+    site: "_Site", step: Step, after: list[str], by_person: bool, done: Submission
+) -> dict[str, Any] | None:
+    """Claim the step and submit what is missing of it; None if it must not be started again."""
+    home = step.out
+    old = read_json(home / artifact.CLAIM)
+    jobs = read_json(home / artifact.JOBS)
+    if old and not jobs and claim.alive(home):
+        raise StageError(
+            f"{home.name} is being made by {claim.holder(home)}: wait, or end it there"
+        )
+    _withdraw(home)
+    since = None if by_person or not old else old["since"]
+    rest = node.remaining(home, step.stage)
+    decision = recovery.Decision()
+    if jobs:
+        attempts.close(home, _unmarked(jobs, rest))
+    if not by_person and rest:
+        decision = recovery.decide(home, *rest[0], site.cluster.recovery, since or 0.0)
+    if decision.stop:
+        node.note_failure(home, rest[0][0].name, decision.stop)
+        claim.release(home)
+        done.stopped[home] = decision.stop
+        return None
+    claim.hold(home, since=since)
+    artifact.order(step)
+    submitter = _Submitter(site, step, after, decision)
+    try:
+        return submitter.run(rest)
+    except (FailedJobError, FailedSubmissionError) as error:
+        _withdraw(home)
+        claim.release(home)
+        why = " ".join(str(error).split())
+        raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
+
+
+def _unmarked(
+    jobs: dict[str, Any], rest: list[tuple[Phase, list[int]]]
+) -> dict[tuple[str, int], str]:
+    """(phase, rank) -> Slurm's name of the last task that was to make it, of what has left no mark."""
+    missing = {(phase.name, rank) for phase, ranks in rest for rank in ranks}
+    return {
+        (part["phase"], rank): key
+        for part in jobs["tasks"]
+        for rank, key in claim.tasks_of(part).items()
+        if (part["phase"], rank) in missing
+    }
+
+
+@dataclass(frozen=True)
+class _Site:
+    cluster: Cluster
+    launch: Path
+    largest_array: int
 
 
 class _Submitter:
     """The jobs of one step."""
 
-    def __init__(self, cluster: Cluster, step: Step, largest_array: int) -> None:
-        self.cluster, self.step, self.largest = cluster, step, largest_array
-        self.ids: list[str] = []
+    def __init__(
+        self, site: _Site, step: Step, after: list[str], decision: recovery.Decision
+    ) -> None:
+        self.site, self.step, self.after, self.decision = site, step, after, decision
+        self.jobs: dict[str, Any] = {
+            "submitted": False,
+            "after": after,
+            "tasks": [],
+            "gates": {},
+            "rescues": [],
+        }
 
-    def run(self, after: list[str]) -> tuple[list[str], str]:
-        """All phases in order, each behind the gate of the one before; (job ids, id of the last gate)."""
-        phases = node.remaining(self.step.out, self.step.stage)
-        gate = ""
-        for phase, ranks in phases or [(self.step.stage.phases()[-1], [])]:
-            gate = self._phase(phase, ranks, after)
-            after = [gate]
-        claim.record_jobs(self.step.out, self.ids, gate, submitted=True)
-        return self.ids, gate
-
-    def withdraw(self) -> None:
-        """Take the step's jobs off the queue and give the claim up."""
-        if self.ids:
-            subprocess.run(["scancel", *self.ids], check=False)
-        claim.release(self.step.out)
+    def run(self, rest: list[tuple[Phase, list[int]]]) -> dict[str, Any]:
+        """All phases in order, each behind the gate of the one before; what jobs.json holds then."""
+        self._note()
+        after = self.after
+        for phase, ranks in rest or [(self.step.stage.phases()[-1], [])]:
+            after = [self._phase(phase, ranks, after)]
+        # if the step's own input never came, there is nothing to rescue
+        rescue = self._executor("rescue", [*_ok(self.after), *_after("afternotok", after)])
+        self.jobs["rescues"].append(rescue.submit(resume, self.site.launch).job_id)
+        self.jobs["submitted"] = True
+        self._note()
+        return self.jobs
 
     def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:
-        if phase.ranks == 1 and ranks:  # the task runs its own gate
-            job = self._executor(after, phase.name).submit(
-                node.run_job, str(self.step.out), phase.name, 0
-            )
-            return self._note([job.job_id])
-        arrays = []
-        for chunk in _chunks(ranks, self.largest):
-            jobs = self._executor(after, phase.name).map_array(
-                node.run_job,
-                *zip(*[(str(self.step.out), phase.name, r) for r in chunk], strict=True),
-            )
-            arrays.append(jobs[0].job_id.split("_")[0])
-            self._note(arrays[-1:])
-        gate = self._executor(after, f"{phase.name}.gate", behind=arrays).submit(
-            node.gate, str(self.step.out), phase.name
+        tasks = (
+            self._links(phase, after)
+            if self._is_linked(ranks)
+            else self._arrays(phase, ranks, after)
         )
-        return self._note([gate.job_id])
+        # afterany: the gate looks at what is on disk. afterok also for a gate: behind an array that was
+        # cancelled for want of its input, afterany alone would start it
+        waits = [*_ok(after), *_after("afterany", tasks)]
+        gate = self._executor(f"{phase.name}.gate", waits).submit(
+            gate_job, str(self.step.out), phase.name, str(self.site.launch)
+        )
+        self.jobs["gates"][phase.name] = gate.job_id
+        self._note()
+        return gate.job_id
 
-    def _note(self, ids: list[str]) -> str:
-        self.ids += ids
-        claim.record_jobs(self.step.out, self.ids, ids[-1], submitted=False)
-        return ids[-1]
+    def _requeues(self) -> bool:
+        return self.site.cluster.requeue and self.site.cluster.links == 1
 
-    def _executor(
-        self, after: list[str], part: str, *, behind: list[str] | None = None
-    ) -> submitit.AutoExecutor:
-        """For a task, or for the gate ``behind`` arrays; both only if what they come ``after`` went well."""
-        cluster, resources = self.cluster, self.step.stage.resources
+    def _is_linked(self, ranks: list[int]) -> bool:
+        return bool(ranks) and self.step.stage.in_place and self.site.cluster.links > 1
+
+    def _arrays(self, phase: Phase, ranks: list[int], after: list[str]) -> list[str]:
+        ids = []
+        for chunk in _chunks(ranks, self.site.largest_array):
+            arguments = [(str(self.step.out), phase.name, rank, self._requeues()) for rank in chunk]
+            executor = self._task_executor(phase, _ok(after))
+            job = executor.map_array(node.run_job, *zip(*arguments, strict=True))[0]
+            ids.append(job.job_id.split("_")[0])
+            self.jobs["tasks"].append({"phase": phase.name, "job": ids[-1], "ranks": chunk})
+            self._note()
+        return ids
+
+    def _links(self, phase: Phase, after: list[str]) -> list[str]:
+        """The same task several times: each starts only if none before it came to the end."""
+        ids: list[str] = []
+        for _ in range(self.site.cluster.links):
+            executor = self._task_executor(phase, [*_ok(after), *_after("afternotok", ids)])
+            job = executor.submit(node.run_job, str(self.step.out), phase.name, 0, self._requeues())
+            ids.append(job.job_id)
+            self.jobs["tasks"].append({"phase": phase.name, "job": ids[-1], "ranks": [0]})
+            self._note()
+        return ids
+
+    def _note(self) -> None:
+        write_json(self.step.out / artifact.JOBS, self.jobs)
+
+    def _task_executor(self, phase: Phase, waits: list[str]) -> submitit.AutoExecutor:
+        resources, cluster = self.step.stage.resources, self.site.cluster
+        more = {"exclude": ",".join(self.decision.excluded)} if self.decision.excluded else {}
+        gpus = {"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}
+        executor = self._executor(phase.name, waits, **more)
+        executor.update_parameters(
+            slurm_array_parallelism=cluster.max_parallel or self.site.largest_array,
+            slurm_signal_delay_s=cluster.warning_s,
+            timeout_min=resources.timeout_min,
+            mem_gb=round(resources.mem_gb * self.decision.memory, 2),
+            cpus_per_task=resources.cpus,
+            nodes=resources.nodes,
+            tasks_per_node=self.step.stage.processes() // resources.nodes,
+            slurm_srun_args=[f"--cpus-per-task={resources.cpus}"],
+            **gpus,
+        )
+        return executor
+
+    def _executor(self, part: str, waits: list[str], **more: str) -> submitit.AutoExecutor:
+        """For a small job of the suite's own; ``waits`` are Slurm's dependencies, all of which must hold."""
+        cluster = self.site.cluster
         executor = submitit.AutoExecutor(
             folder=self.step.out / artifact.LOGS / "%j",
             cluster="slurm",
             slurm_python=cluster.python,
         )
-        gate = behind is not None
-        extra = dict(cluster.slurm)
-        extra["kill-on-invalid-dep"] = "yes"
-        # afterany on the ranks: the gate looks at what is on disk. afterok on gates also for a gate: behind an
-        # array that was cancelled for want of its input, afterany alone would start it
-        waits = [f"afterok:{job}" for job in after] + [f"afterany:{job}" for job in behind or []]
-        if waits:
-            extra["dependency"] = ",".join(waits)
-        if cluster.account:
-            extra["account"] = cluster.account
-        if cluster.qos:
-            extra["qos"] = cluster.qos
+        extra: dict[str, Any] = dict(cluster.slurm) | more | {"kill-on-invalid-dep": "yes"}
+        extra |= {"dependency": ",".join(waits)} if waits else {}
+        extra |= {"account": cluster.account} if cluster.account else {}
+        extra |= {"qos": cluster.qos} if cluster.qos else {}
         executor.update_parameters(
             name=f"{self.step.out.name}.{part}",
             slurm_partition=cluster.partition,
+            slurm_comment=str(self.step.out),
             slurm_additional_parameters=extra,
-            slurm_array_parallelism=cluster.max_parallel or self.largest,
             stderr_to_stdout=True,
-            **(
-                {"timeout_min": GATE_TIMEOUT_MIN, "mem_gb": GATE_MEM_GB, "cpus_per_task": 1}
-                if gate
-                else {
-                    "timeout_min": resources.timeout_min,
-                    "mem_gb": resources.mem_gb,
-                    "cpus_per_task": resources.cpus,
-                    "nodes": resources.nodes,
-                    "tasks_per_node": self.step.stage.processes() // resources.nodes,
-                    "slurm_srun_args": [f"--cpus-per-task={resources.cpus}"],
-                }
-            ),
-            **({"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}),
+            timeout_min=GATE_TIMEOUT_MIN,
+            mem_gb=GATE_MEM_GB,
+            cpus_per_task=1,
         )
         return executor
 
 
-def max_array_size() -> int:
-    """The largest number of tasks in one array: Slurm's MaxArraySize, whose top index is one less."""
-    call = subprocess.run(
-        ["scontrol", "show", "config"], check=False, capture_output=True, text=True
-    )
-    for line in call.stdout.splitlines():
-        if line.startswith("MaxArraySize"):
-            return int(line.split("=")[1]) - 1
-    return 1000
+def _ok(jobs: list[str]) -> list[str]:
+    return _after("afterok", jobs)
+
+
+def _after(how: str, jobs: list[str]) -> list[str]:
+    return [f"{how}:{job}" for job in jobs]
 
 
 def _chunks(ranks: list[int], size: int) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, claim
+from llmhpc import artifact, attempts, claim
 from llmhpc.config import Phase
 from llmhpc.files import read_json
 from llmhpc.plan import Step, plain
@@ -30,22 +30,29 @@ class State:
     log: str = ""
 
 
-def state_of(home: Path, phases: list[Phase]) -> State:
-    """The state of the step in ``home``."""
+def state_of(home: Path, phases: list[Phase], queue: claim.Queue | None = None) -> State:
+    """The state of the step in ``home``; ``queue`` as in ``claim.alive``."""
     if artifact.sealed(home):
         return State(DONE)
-    attempts = _latest_attempts(home)
-    running = [a for a in attempts if "end" not in a]
-    if claim.alive(home):
-        begun = attempts or not read_json(home / artifact.JOBS)
+    records = attempts.latest(home)
+    if claim.alive(home, queue):
+        begun = records or not read_json(home / artifact.JOBS)
         return State(RUNNING, progress_line(home, phases)) if begun else State(QUEUED)
-    errors = [a for a in attempts if "error" in a]
-    if errors:
-        return State(FAILED, errors[0]["error"], errors[0]["log"])
-    if running:
-        last = running[-1]
-        return State(FAILED, f"rank {last['rank']} of {last['phase']} was killed", last["log"])
-    return State(PARTIAL, progress_line(home, phases)) if attempts else State(TO_RUN)
+    for record in sorted(
+        records, key=lambda record: record["rank"]
+    ):  # a gate's note first: it names all
+        if "error" in record:
+            log = next(
+                (r["log"] for r in records if "error" in r and r["rank"] >= 0), record["log"]
+            )
+            return State(FAILED, record["error"], log)
+    for record in reversed(records):
+        if record.get("cause") != attempts.DONE:
+            what = record.get("cause", attempts.KILLED)
+            return State(
+                FAILED, f"rank {record['rank']} of {record['phase']}: {what}", record["log"]
+            )
+    return State(PARTIAL, progress_line(home, phases)) if records else State(TO_RUN)
 
 
 def progress_line(home: Path, phases: list[Phase]) -> str:
@@ -82,23 +89,14 @@ def _phase_line(home: Path, phase: Phase, missing: list[int], named: bool) -> st
 def _this_go(home: Path, phase: Phase) -> tuple[float, float]:
     """When the present launcher's first task of the phase began, and the share that was done before it."""
     claimed = (read_json(home / artifact.CLAIM) or {"time": 0.0})["time"]
-    attempts = [a for a in _latest_attempts(home) if a["phase"] == phase.name and a["rank"] >= 0]
-    mine = [a for a in attempts if a["begin"] >= claimed]
-    done_before = sum(a.get("cause") == "done" for a in attempts if a["begin"] < claimed)
-    return min((a["begin"] for a in mine), default=0.0), done_before / phase.ranks
+    begun = [r for r in attempts.latest(home) if r["phase"] == phase.name and r["rank"] >= 0]
+    mine = [r["begin"] for r in begun if r["begin"] >= claimed]
+    done_before = sum(r.get("cause") == attempts.DONE for r in begun if r["begin"] < claimed)
+    return min(mine, default=0.0), done_before / phase.ranks
 
 
 def _progress(home: Path, phase: str, rank: int) -> dict[str, Any] | None:
     return read_json(home / artifact.PROGRESS / f"{phase}-{rank:05d}.json")
-
-
-def _latest_attempts(home: Path) -> list[dict[str, Any]]:
-    """The last attempt of every task that was started, in the order of their beginnings."""
-    latest: dict[tuple[str, int], dict[str, Any]] = {}
-    for path in sorted((home / artifact.ATTEMPTS).glob("*.json")):
-        if attempt := read_json(path):
-            latest[attempt["phase"], attempt["rank"]] = attempt
-    return sorted(latest.values(), key=lambda a: a["begin"])
 
 
 def _clock(seconds: float) -> str:
@@ -107,10 +105,10 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
 
 
-def reason_to_run(step: Step, remade: set[str]) -> str:
+def reason_to_run(step: Step, remade: set[Path]) -> str:
     """Why a step that is not done would run: the field or the input that changed, or that it is new.
 
-    ``remade`` names the steps of this plan that would run.
+    ``remade``: the directories of this plan that would be made.
     """
     if (step.out / artifact.STEP).exists():
         return "began before, not whole"
@@ -127,7 +125,7 @@ def reason_to_run(step: Step, remade: set[str]) -> str:
     return "; ".join(best[:REASONS]) + more
 
 
-def _changes(other: dict[str, Any], step: Step, remade: set[str]) -> list[str]:
+def _changes(other: dict[str, Any], step: Step, remade: set[Path]) -> list[str]:
     found = [
         f"{key}: {old} -> {new}"
         for key, old, new in _differences(
@@ -139,7 +137,7 @@ def _changes(other: dict[str, Any], step: Step, remade: set[str]) -> list[str]:
     for role, path in step.inputs.items():
         if other["inputs"].get(role) != str(path):
             name = step.stage.needs[role]
-            found.append(f"input {role} changed ({name}{' runs' if name in remade else ''})")
+            found.append(f"input {role} changed ({name}{' runs' if path in remade else ''})")
     return found
 
 

@@ -1,61 +1,116 @@
-"""How far a run is: python -m llmhpc.status [ROOT] [--json]. The newest launch below ROOT (default: runs)."""
+"""How far a run is: python -m llmhpc.status [ROOT] [--run WORDS] [--watch] [--failed] [--json].
+
+The newest launch below ROOT (default: runs), or the newest whose name holds WORDS.
+"""
 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from llmhpc import artifact, claim, ledger, runs, scheduler
 from llmhpc import step as node
+from llmhpc.display import STYLES
+from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import read_json
-from llmhpc.state import TO_RUN, state_of
+from llmhpc.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
+
+WATCH_EVERY_S = 10  # of a scheduler that others use too
 
 
-def rows(root: Path) -> list[dict[str, Any]]:
-    """Every step of the newest launch: name, state, note, log, out, seconds, counts."""
-    launches = sorted((root / "launches").glob("*.json"))
-    if not launches:
-        return []
-    launch = read_json(launches[-1])
-    return [_row(name, Path(out)) for name, out in launch["steps"].items()]
+def rows(launch: Path) -> list[dict[str, Any]]:
+    """Every step of a launch: name, state, note, log, out, seconds, counts, cost; Slurm is asked once."""
+    record = runs.read(launch)
+    homes = [(step["name"], Path(step["out"])) for step in record["steps"]]
+    queue = _queue([home for _, home in homes if not artifact.sealed(home)])
+    return [_row(name, home, queue) for name, home in homes]
 
 
-def _row(name: str, home: Path) -> dict[str, Any]:
+def _queue(homes: list[Path]) -> claim.Queue:
+    """What Slurm says of the jobs; where it does not answer they are taken for running."""
+    noted = [jobs for home in homes if (jobs := read_json(home / artifact.JOBS))]
+    try:
+        return scheduler.jobs(job for jobs in noted for job in claim.job_ids(jobs))
+    except StageError as error:
+        print(f"llmhpc: {error}; jobs may have ended", file=sys.stderr)
+        return {key: scheduler.UNKNOWN for jobs in noted for key in claim.task_keys(jobs)}
+
+
+def _row(name: str, home: Path, queue: claim.Queue) -> dict[str, Any]:
     manifest = read_json(home / artifact.MANIFEST) or {}
     row: dict[str, Any] = {"name": name, "state": TO_RUN, "note": "", "log": "", "out": str(home)}
     if (home / artifact.STEP).exists():
-        state = state_of(home, node.stage_of(home).phases())
+        state = state_of(home, node.stage_of(home).phases(), queue)
         row |= {"state": state.word, "note": state.note, "log": state.log}
-    return row | {"seconds": manifest.get("seconds"), "counts": manifest.get("counts")}
+    row |= {"seconds": manifest.get("seconds"), "counts": manifest.get("counts")}
+    return row | {"cost": ledger.of_step(home)._asdict()}
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = [row["name"] for row in found]
+    for title in ("step", "state", "seconds", "attempts", "CPU-h", "GPU-h", ""):
+        number = title in ("seconds", "attempts", "CPU-h", "GPU-h")
+        table.add_column(title, justify="right" if number else "left", no_wrap=bool(title))
+    for row in found:
+        cost, seconds = row["cost"], row["seconds"]
+        failed = f" ({cost['failed']} failed)" if cost["failed"] else ""
+        note = row["note"] or row["out"]
+        if row["state"] == FAILED:
+            note += f"\nlog: {row['log'] or Path(row['out']) / artifact.LOGS}"
+        table.add_row(
+            row["name"] if names.count(row["name"]) == 1 else Path(row["out"]).name,
+            Text(row["state"], STYLES.get(row["state"], "dim")),
+            f"{seconds:,.1f}" if seconds is not None else "",
+            f"{cost['attempts']}{failed}" if cost["attempts"] else "",
+            f"{cost['cpu_hours']:,.2f}" if cost["cpu_hours"] else "",
+            f"{cost['gpu_hours']:,.2f}" if cost["gpu_hours"] else "",
+            Text(note),
+        )
+    total = sum((ledger.Cost(**row["cost"]) for row in found), ledger.Cost())
+    table.caption = f"{total.cpu_hours:,.2f} CPU-hours, {total.gpu_hours:,.2f} GPU-hours, {total.goodput:.0%} useful"
+    table.caption_justify = "left"
+    return table
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 1 if a step failed, 2 if there is no run."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.status", description=__doc__)
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"))
+    parser.add_argument("--run", default="", metavar="WORDS", help="part of a launch's name")
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--failed", action="store_true", help="only the steps that failed")
+    parser.add_argument("--watch", action="store_true", help="again and again, until nothing runs")
     options = parser.parse_args(arguments)
-    found = rows(options.root)
-    if not found:
-        print(
-            f"llmhpc: root {options.root}: no launch below it; python -m llmhpc.launch makes one",
-            file=sys.stderr,
-        )
+    try:
+        launch = runs.find(options.root, options.run)
+    except ConfigError as error:
+        print(f"llmhpc: {error}", file=sys.stderr)
         return 2
+    found = _watch(launch) if options.watch else rows(launch)
+    shown = [row for row in found if row["state"] == FAILED or not options.failed]
     if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        _table(found)
-    return int(any(row["state"] == "failed" for row in found))
+        print(json.dumps(shown, indent=1))
+    elif not options.watch:
+        Console(highlight=False, soft_wrap=True).print(_table(shown))
+    return int(any(row["state"] == FAILED for row in found))
 
 
-def _table(found: list[dict[str, Any]]) -> None:
-    for row in found:
-        seconds = f"{row['seconds']:8.1f} s" if row["seconds"] is not None else " " * 10
-        print(f"{row['name']:10} {row['state']:8} {seconds}  {row['note'] or row['out']}")
-        if row["state"] == "failed":
-            print(f"{'':10} log: {row['log'] or Path(row['out']) / artifact.LOGS}")
+def _watch(launch: Path) -> list[dict[str, Any]]:
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            found = rows(launch)
+            live.update(_table(found), refresh=True)
+            if not {RUNNING, QUEUED} & {row["state"] for row in found}:
+                return found
+            time.sleep(WATCH_EVERY_S)
 
 
 if __name__ == "__main__":

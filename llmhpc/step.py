@@ -13,12 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, claim, provenance
+from llmhpc import artifact, attempts, ledger, provenance, scheduler
+from llmhpc.attempts import Attempt
 from llmhpc.config import Phase, Stage
-from llmhpc.errors import ArtifactError, ConfigError, LlmhpcError, StageError
+from llmhpc.errors import ArtifactError, ConfigError, Interrupted, LlmhpcError, StageError
 from llmhpc.files import read_json, write_json
 from llmhpc.registry import load, revive
 from llmhpc.task import Task
+
+REQUEUE_S = 60
+INTERRUPTED = 75  # exit status "try again" of sysexits.h
 
 
 def stage_of(home: Path) -> Stage:
@@ -27,29 +31,36 @@ def stage_of(home: Path) -> Stage:
 
 
 def run_task(home: str | Path, phase: str, rank: int) -> None:
-    """One task: the files of one rank of one phase, then its mark. A no-op if the mark is there.
-
-    A phase of a single rank also runs the gate that stands behind it.
-    """
+    """One task: the files of one rank of one phase, then its mark. A no-op if the mark is there."""
     home = Path(home)
-    process = process_index(_order(home)["processes"])
-    if not artifact.sealed(home) and not artifact.mark_path(home, phase, rank).exists():
-        with Attempt(home, phase, rank, record=process == 0):
-            stage = stage_of(home)
-            for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
-                os.environ.setdefault(name, str(stage.resources.cpus))
-            _work(home, stage, phase, rank, process)
-    if process == 0 and dict(stage_of(home).phases())[phase] == 1:
-        gate(home, phase)
+    if artifact.sealed(home) or artifact.mark_path(home, phase, rank).exists():
+        return
+    stage, processes = stage_of(home), _order(home)["processes"]
+    process = process_index(processes)
+    with Attempt(home, phase, rank, stage.resources, (process, processes)) as attempt:
+        for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+            os.environ.setdefault(name, str(stage.resources.cpus))
+        _work(home, stage, phase, rank, process, attempt)
 
 
-def run_job(home: str | Path, phase: str, rank: int) -> None:
-    """``run_task`` as the whole work of a process.
+def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> None:
+    """``run_task`` as the whole work of a process that submitit started.
 
-    submitit ignores SIGTERM; a task that goes on while its children end would lose what they had in hand.
+    submitit ignores SIGTERM; a task that goes on while its children end would lose what they had in hand. The
+    warning ahead of the time limit means nothing to a task that cannot save: it may still come to its end. One
+    that has saved goes back into the queue if ``requeue``, else it ends badly, and what is behind it takes over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    run_task(home, phase, rank)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        run_task(home, phase, rank)
+    except Interrupted as interrupted:
+        print(f"{Path(home).name}: {interrupted}", file=sys.stderr, flush=True)
+        if requeue and interrupted.warned:
+            first = process_index(_order(Path(home))["processes"]) == 0
+            if not first or scheduler.requeue(attempts.job_key()):
+                time.sleep(REQUEUE_S)  # Slurm ends all processes of the job
+        sys.exit(INTERRUPTED)
 
 
 def gate(home: str | Path, phase: str) -> None:
@@ -63,13 +74,23 @@ def gate(home: str | Path, phase: str) -> None:
     phases = stage_of(home).phases()
     _gate_note(home, phase).unlink(missing_ok=True)
     try:
-        marks = artifact.check_marks(home, phase, dict(phases)[phase])
+        marks = _checked_marks(home, phase, dict(phases)[phase])
         if phase == phases[-1].name:
             for name, ranks in phases[:-1]:
-                marks += artifact.check_marks(home, name, ranks)
+                marks += _checked_marks(home, name, ranks)
             _seal(home, marks)
     except ArtifactError as error:
-        _note_failure(home, phase, str(error))
+        note_failure(home, phase, str(error))
+        raise
+
+
+def _checked_marks(home: Path, phase: str, ranks: int) -> list[dict[str, Any]]:
+    unmarked = set(artifact.missing_ranks(home, phase, ranks))
+    try:
+        return artifact.check_marks(home, phase, ranks)
+    except ArtifactError as error:
+        for rank in set(artifact.missing_ranks(home, phase, ranks)) - unmarked:
+            attempts.note(home, phase, rank, attempts.DAMAGED, error=str(error))
         raise
 
 
@@ -78,10 +99,12 @@ def _gate_note(home: Path, phase: str) -> Path:
     return home / artifact.ATTEMPTS / f"{phase}.gate.json"
 
 
-def _note_failure(home: Path, phase: str, error: str) -> None:
+def note_failure(home: Path, phase: str, error: str) -> None:
+    """Say why a phase does not go on."""
     now = time.time()
     entry = {"phase": phase, "rank": -1, "begin": now, "end": now, "cause": "error", "error": error}
-    write_json(_gate_note(home, phase), entry | {"log": _log_path(), "host": socket.gethostname()})
+    host = socket.gethostname()
+    write_json(_gate_note(home, phase), entry | {"log": attempts.log_path(), "host": host})
 
 
 def remaining(home: Path, stage: Stage) -> list[tuple[Phase, list[int]]]:
@@ -101,44 +124,9 @@ def process_index(processes: int) -> int:
     return 0
 
 
-class Attempt:
-    """A record of one start of one task: attempts/<phase>-<rank>-<n>.json, written at begin and end."""
-
-    def __init__(self, home: Path, phase: str, rank: int, *, record: bool) -> None:
-        stem = f"{phase}-{rank:05d}"
-        number = len(list((home / artifact.ATTEMPTS).glob(f"{stem}-*.json")))
-        self.path = home / artifact.ATTEMPTS / f"{stem}-{number:03d}.json"
-        self.on = record
-        self.entry: dict[str, Any] = {
-            "phase": phase,
-            "rank": rank,
-            "begin": time.time(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": claim.born(os.getpid()),
-            "job": os.environ.get("SLURM_JOB_ID", ""),
-            "log": _log_path(),
-        }
-
-    def __enter__(self) -> None:
-        if self.on:
-            write_json(self.path, self.entry)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self.on:
-            return
-        end = {"end": time.time(), "cause": "done"}
-        if error is not None:
-            message = " ".join(str(error).split()) or type(error).__name__
-            known = isinstance(error, LlmhpcError)
-            end |= {
-                "cause": "error",
-                "error": message if known else f"{type(error).__name__}: {message}",
-            }
-        write_json(self.path, self.entry | end)
-
-
-def _work(home: Path, stage: Stage, phase: str, rank: int, process: int) -> None:
+def _work(
+    home: Path, stage: Stage, phase: str, rank: int, process: int, attempt: Path | None
+) -> None:
     order = _order(home)
     inputs = {role: Path(path) for role, path in order["inputs"].items()}
     for role, path in inputs.items():
@@ -151,6 +139,7 @@ def _work(home: Path, stage: Stage, phase: str, rank: int, process: int) -> None
         seed=order["seed"],
         home=home,
         process=process,
+        attempt=attempt,
     )
     out = home if stage.in_place else _scratch(home, phase, rank)
     counts = load("stage", stage.kind).run(stage, inputs, out, task)
@@ -179,9 +168,9 @@ def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
     files = {name: marked[name] for name in sorted(marked) if Path(name).parts[0] != artifact.WORK}
     if strays := sorted(set(artifact.output_names(home)) - set(marked)):
         raise ArtifactError(f"{home}: {', '.join(strays[:5])} belong to no rank; remove them")
-    attempts = [read_json(path) for path in sorted((home / artifact.ATTEMPTS).glob("*.json"))]
-    started = min(a["begin"] for a in attempts)
-    finished = max(a.get("end", a["begin"]) for a in attempts)
+    records = attempts.every(home)
+    started = min(record["begin"] for record in records)
+    finished = max(record["end"] for record in records if "end" in record)
     order = _order(home)
     order.pop("identity")
     write_json(
@@ -193,7 +182,8 @@ def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
             "started": started,
             "finished": finished,
             "seconds": round(finished - started, 3),
-            "task_seconds": round(sum(a.get("end", a["begin"]) - a["begin"] for a in attempts), 3),
+            "task_seconds": round(sum(r.get("end", r["begin"]) - r["begin"] for r in records), 3),
+            "cost": ledger.of_records(records)._asdict(),
             "host": socket.gethostname(),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
@@ -208,15 +198,6 @@ def _order(home: Path) -> dict[str, Any]:
     if order is None:
         raise ArtifactError(f"{home}/{artifact.STEP} is not there: not a step's directory")
     return order
-
-
-def _log_path() -> str:
-    """Where this process writes its output, if it is a file."""
-    try:
-        target = Path(f"/proc/{os.getpid()}/fd/2").readlink()
-    except OSError:
-        return ""
-    return str(target) if target.is_file() else ""
 
 
 def main(arguments: list[str]) -> int:

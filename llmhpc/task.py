@@ -27,6 +27,7 @@ class Task:
     seed: int
     home: Path
     process: int = 0  # of a multi-process step: global rank of this process
+    attempt: Path | None = None  # the record of this start of the task; process 0 has one
     _last: float = field(default=0.0, repr=False)
 
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None:
@@ -38,6 +39,19 @@ class Task:
             write_json(
                 where, {"done": done, "total": total, "unit": unit, "note": note, "time": now}
             )
+
+    def saved(self) -> None:
+        """Say that nothing done until now is lost, whatever happens to this process."""
+        if self.process == 0:
+            where = self.home / "progress" / f"{self.phase}-{self.rank:05d}.saved.json"
+            write_json(where, {"time": time.time()})
+
+    def superseded(self) -> bool:
+        """True if this task was started again, as when Slurm gave this node up: the newer start has the files."""
+        if self.attempt is None:
+            return False
+        stem, number = self.attempt.stem.rsplit("-", 1)
+        return self.attempt.with_name(f"{stem}-{int(number) + 1:03d}.json").exists()
 
 
 def check_child(exit_status: int | None) -> None:

@@ -18,17 +18,33 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "plan": {"config", "errors"},
     "compose": {"config", "errors", "registry"},
     "provenance": set(),
+    "scheduler": {"errors"},
     "artifact": {"errors", "files", "plan"},
-    "claim": {"artifact", "files"},
-    "step": {"artifact", "claim", "config", "errors", "files", "provenance", "registry", "task"},
-    "state": {"artifact", "claim", "config", "files", "plan"},
-    "slurm": {"artifact", "claim", "config", "errors", "files", "plan", "step"},
-    "display": {"files", "plan"},
-    "local": {"artifact", "claim", "config", "display", "errors", "files", "plan", "state", "step"},
-    "launch": {
-        "artifact", "compose", "config", "display", "errors", "files", "local", "plan", "slurm", "state",
+    "claim": {"artifact", "files", "scheduler"},
+    "attempts": {"artifact", "claim", "config", "errors", "files", "scheduler"},
+    "recovery": {"attempts", "config"},
+    "ledger": {"artifact", "attempts", "files"},
+    "step": {
+        "artifact", "attempts", "config", "errors", "files", "ledger", "provenance", "registry", "scheduler", "task",
     },
-    "status": {"artifact", "files", "state", "step"},
+    "state": {"artifact", "attempts", "claim", "config", "files", "plan"},
+    "runs": {"artifact", "config", "errors", "files", "plan", "registry"},
+    "slurm": {
+        "artifact", "attempts", "claim", "config", "errors", "files", "plan", "recovery", "runs", "scheduler", "step",
+    },
+    "display": {"files", "plan"},
+    "local": {
+        "artifact", "attempts", "claim", "config", "display", "errors", "files", "plan", "recovery", "state", "step",
+    },
+    "launch": {
+        "artifact", "compose", "config", "display", "errors", "local", "plan", "runs", "scheduler", "slurm", "state",
+    },
+    "status": {
+        "artifact", "claim", "display", "errors", "files", "ledger", "runs", "scheduler", "state", "step",
+    },
+    "logs": {"artifact", "attempts", "errors", "files", "runs"},
+    "cancel": {"artifact", "claim", "errors", "files", "runs", "scheduler"},
+    "tick": {"artifact", "config", "display", "errors", "files", "registry", "runs", "slurm"},
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ checkpoints/{step}/state.json  step, tokens, layout, and the size of every file
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,13 @@ def whole_steps(out: Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     steps = sorted(int(name) for name in names if name.isdigit())
     return [step for step in steps if _is_whole(folder / str(step))]
+
+
+def keep_only(out: Path, wanted: Callable[[int], bool]) -> None:
+    """Delete the checkpoints of other steps."""
+    for path in (out / CHECKPOINTS).iterdir():
+        if path.name.isdigit() and not wanted(int(path.name)):
+            shutil.rmtree(path)
 
 
 def remove_partial(out: Path) -> None:

@@ -50,6 +50,7 @@ class StepResult(NamedTuple):
 
     loss: float
     grad_norm: float
+    wishes: int = 0  # the largest ``wish`` of all processes
 
 
 class Engine:
@@ -118,10 +119,11 @@ class Engine:
             **self.network.choices(),
         }
 
-    def step(self, rows: Iterable[np.ndarray], lr: float) -> StepResult:
+    def step(self, rows: Iterable[np.ndarray], lr: float, wish: int = 0) -> StepResult:
         """One optimizer step on micro-batches of token ids, each (micro_batch, sequence_length + 1).
 
         Every process gets the same result. A loss or norm that is not finite leaves the weights spoilt.
+        ``wish`` is what this process would like all to do after the step; a larger one wins.
         """
         outputs = self.pipeline.train_batch_iter(
             model=self.wrapped,
@@ -143,7 +145,7 @@ class Engine:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepResult(self._mean_loss(outputs), norm.item())
+        return StepResult(self._mean_loss(outputs), norm.item(), self._largest(wish))
 
     def _build(self, model: Model) -> NanotronModel:
         split = Split(
@@ -220,6 +222,11 @@ class Engine:
                 yield parameter.grad, mine
             else:
                 yield self.accumulator.get_grad_buffer(name), mine
+
+    def _largest(self, wish: int) -> int:
+        largest = torch.tensor(wish, device=self.place.device)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.context.world_pg)
+        return int(largest.item())
 
     def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> float:
         """Micro-batch losses are already divided by their number; one process per replica has them."""

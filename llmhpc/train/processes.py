@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from llmhpc.config import Resources
-from llmhpc.errors import StageError
+from llmhpc.errors import PeerLostError, StageError
 from llmhpc.files import read_json, write_json
 
 LAUNCHERS = {  # who started us: global rank, number of processes, rank within the node
@@ -25,6 +25,7 @@ ATTEMPT = {  # what tells one start from the next; the same for all processes of
     "submitit": ("SUBMITIT_LOCAL_JOB_ID",),
     "slurm": ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
 }
+LOST = ("onnection closed", "onnection reset", "roken pipe", "imed out", "onnection refused")
 MEETING_S = 300
 POLL_S = 0.1
 COLLECTIVE_MIN = 30
@@ -79,12 +80,30 @@ def joined(processes: int, resources: Resources, folder: Path) -> Iterator[Place
     try:
         _connect(place, resources.nodes, folder)
         yield place
+    except RuntimeError as error:
+        if place.size > 1 and _is_of_a_lost_peer(error):
+            raise PeerLostError(
+                f"process {place.rank} lost another one: {_first_line(error)}"
+            ) from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(before)
+
+
+def _is_of_a_lost_peer(error: RuntimeError) -> bool:
+    """True for what NCCL and gloo raise when the other end of a connection has gone; gloo only says so in words."""
+    if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
+        return True
+    text = str(error)
+    return "gloo" in text and any(words in text for words in LOST)
+
+
+def _first_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[0][:200]
 
 
 def _device(resources: Resources, local_rank: int) -> torch.device:

@@ -1,12 +1,14 @@
 """The training loop: batches, steps, records, checkpoints and exports, from wherever the last attempt got to."""
 
 import math
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from llmhpc.errors import ArtifactError, StageError
+from llmhpc.errors import ArtifactError, Interrupted, NotFiniteError, StageError
 from llmhpc.files import write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
@@ -17,6 +19,7 @@ from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, Schedule
+from llmhpc.train.wishes import Wish, Wishes
 
 LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
 
@@ -34,9 +37,12 @@ class Trainer:
         out: Path,
         task: Task,
         place: Place,
+        wishes: Wishes,
+        checkpoint_every: int,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
+        self.wishes, self.checkpoint_every = wishes, checkpoint_every
         tokens = TokenFiles(inputs["tokens"], split="train")
         if tokens.vocab_size != model.vocab_size:
             raise ArtifactError(
@@ -50,10 +56,12 @@ class Trainer:
                 f"process {task.process} of the step is process {place.rank} of training"
             )
 
-    def train(self, *, checkpoint_every: int, log_every: int) -> dict[str, Any]:
+    def train(self, *, log_every: int) -> dict[str, Any]:
         """Every step that is left. Counts are those of the whole training; process 0 has them.
 
-        Raises StageError when a loss or a gradient is not finite.
+        Raises:
+            NotFiniteError: a loss or a gradient is not finite.
+            Interrupted: a signal came; all processes have saved the same step.
         """
         resumed = checkpoints.newest(self.out, rank=self.place.rank, device=self.place.device)
         metrics = self._open_metrics(resumed)
@@ -62,15 +70,33 @@ class Trainer:
             if self.place.rank == 0:
                 write_json(self.out / LAYOUT, engine.describe())
             for step in range(resumed + 1, self.schedule.steps + 1):
-                self._step(
-                    engine, step, metrics if _is_due(step, log_every, self.schedule) else None
-                )
-                if step % checkpoint_every == 0 or step == self.schedule.steps:
+                due = _is_due(step, log_every, self.schedule)
+                wish = self._step(engine, step, metrics if due else None)
+                if wish is Wish.STOP:
+                    raise StageError(f"step {step}: a newer start of this training has taken over")
+                if self._is_kept(step) or wish is not Wish.GO_ON:
                     self._save(engine, step, metrics)
+                if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
+                    self._stop(step, metrics)
         if metrics is None:
             return {}
+        checkpoints.keep_only(self.out, self._is_kept)
         metrics.close()
         return self._counts()
+
+    def _is_kept(self, step: int) -> bool:
+        """True for the checkpoints that the artifact has; others are there until the next one."""
+        return step % self.checkpoint_every == 0 or step == self.schedule.steps
+
+    def _stop(self, step: int, metrics: Metrics | None) -> None:
+        if metrics is not None:
+            metrics.close()
+        cause = self.wishes.cause()
+        raise Interrupted(
+            f"step {step} of {self.schedule.steps}: saved and stopped ({cause})",
+            cause,
+            warned=self.wishes.signal != signal.SIGTERM,
+        )
 
     def _engine(self, resumed: int) -> Engine:
         checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
@@ -91,7 +117,8 @@ class Trainer:
             return None
         export.forget_beyond(self.out, resumed)
         for step in checkpoints.whole_steps(self.out):
-            self._export(step)
+            if self._is_kept(step):
+                self._export(step)
         return Metrics(
             self.out,
             self.task,
@@ -100,7 +127,7 @@ class Trainer:
             resumed_step=resumed,
         )
 
-    def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> None:
+    def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> Wish:
         rows = self.batches.micro_batches(
             step,
             dp_rank=engine.dp_rank,
@@ -108,21 +135,27 @@ class Trainer:
             micro_batch=self.parallel.micro_batch,
         )
         lr = self.schedule.learning_rate(step)
-        result = engine.step(rows, lr)
+        result = engine.step(rows, lr, self.wishes.wish())
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-            raise StageError(
+            raise NotFiniteError(
                 f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}; try a smaller "
                 f"schedule.lr (now {self.schedule.lr}) or a longer schedule.warmup_steps"
             )
         if metrics is not None:
             metrics.log(step=step, loss=result.loss, lr=lr, grad_norm=result.grad_norm)
+        return Wish(result.wishes)
 
     def _save(self, engine: Engine, step: int, metrics: Metrics | None) -> None:
+        begun = time.monotonic()
         if metrics is not None:
             metrics.sync()
         checkpoints.save(engine, self.out, step=step, tokens=step * self.schedule.tokens_per_step())
+        self.task.saved()
+        self.wishes.saved(time.monotonic() - begun)
         if metrics is not None:
-            self._export(step)
+            if self._is_kept(step):
+                self._export(step)
+            checkpoints.keep_only(self.out, lambda other: other == step or self._is_kept(other))
         if step == self.schedule.steps:
             dist.barrier()  # process 0 keeps the connection open until all are here
 

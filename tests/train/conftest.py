@@ -16,7 +16,7 @@ from llmhpc.files import write_json
 from llmhpc.jobs import train as stage
 from llmhpc.models.llama import Config as Llama
 from llmhpc.plan import Step
-from llmhpc.step import run_task
+from llmhpc.step import gate, run_task
 from llmhpc.train.settings import Parallel, Schedule
 
 VOCABULARY = 128
@@ -82,13 +82,14 @@ class Runs:
 
     def order(self, home, **changes):
         cfg = self.settings(**changes)
-        artifact.order(Step("train", cfg, 7, "0" * 8, home, self.inputs, ()))
+        artifact.order(Step("train", cfg, 7, "0" * 8, home, self.inputs))
         return cfg
 
     def here(self, home, **changes):
         """Train in this process."""
         self.order(home, **changes)
         run_task(home, "main", 0)
+        gate(home, "main")
         return self.records(home)
 
     def start(self, home, **changes):
@@ -98,6 +99,7 @@ class Runs:
     def spread(self, home, **changes):
         """Train in as many processes as the layout has."""
         self.start(home, **changes).finish()
+        gate(home, "main")
         return self.records(home)
 
     @staticmethod

@@ -1,0 +1,97 @@
+"""The record of a launch, from which the run can be planned again without the command line.
+
+launches/<time>-<process>-<name>.json  name, time, points (each with its settings), steps, and how it ended
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from llmhpc.artifact import STEP
+from llmhpc.config import Cluster, Config
+from llmhpc.errors import ArtifactError, ConfigError
+from llmhpc.files import read_json, write_json
+from llmhpc.plan import Step, plain, plan, union
+from llmhpc.registry import revive
+
+LAUNCHES = "launches"
+
+
+def write(points: dict[str, Config], steps: list[Step]) -> Path:
+    """Record a launch below its root; ``points``: what tells a point from the others -> its settings."""
+    first = next(iter(points.values()))
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path(first.root).absolute() / LAUNCHES / f"{stamp}-{os.getpid()}-{first.name}.json"
+    record = {
+        "name": first.name,
+        "time": time.time(),
+        # a job has another working directory
+        "points": {
+            label: plain(cfg) | {"root": str(Path(cfg.root).absolute())}
+            for label, cfg in points.items()
+        },
+        "steps": [{"name": step.name, "out": str(step.out)} for step in steps],
+    }
+    write_json(path, record)
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record. Raises ArtifactError if it is not there."""
+    record = read_json(path)
+    if record is None:
+        raise ArtifactError(f"{path}: not there, or not the record of a launch")
+    return record
+
+
+def all_of(root: Path) -> list[Path]:
+    """The records below a root, the newest last."""
+    return sorted((root / LAUNCHES).glob("*.json"))
+
+
+def find(root: Path, words: str) -> Path:
+    """The newest record whose name holds ``words``; "" is the newest of all. Raises ConfigError."""
+    found = [path for path in all_of(root) if words in path.stem]
+    if not found:
+        known = ", ".join(path.stem for path in all_of(root)[-3:])
+        better = f"the last: {known}" if known else "python -m llmhpc.launch makes one"
+        what = f"run {words}" if words else f"root {root}"
+        raise ConfigError(f"{what}: no launch below it; {better}")
+    return found[-1]
+
+
+def end(path: Path, how: str, why: str = "") -> None:
+    """Note that nothing is to be submitted for this launch any more: done, failed or cancelled."""
+    write_json(path, read(path) | {"ended": how, "why": why, "end": time.time()})
+
+
+def plan_of(record: dict[str, Any]) -> tuple[Cluster, list[Step]]:
+    """Where a recorded run goes and its steps, each once and after what it needs."""
+    points = [revive(Config, settings) for settings in record["points"].values()]
+    return points[0].cluster, union([plan(cfg) for cfg in points])
+
+
+def open_ones(root: Path) -> list[Path]:
+    """The launches that have not ended, oldest first."""
+    return [path for path in all_of(root) if "ended" not in read(path)]
+
+
+def homes(launch: Path) -> list[Path]:
+    """The directories of a launch's steps."""
+    return [Path(step["out"]) for step in read(launch)["steps"]]
+
+
+def home_of(root: Path, words: str, step: str) -> Path:
+    """A step's directory by its stage's name, or by its own. Raises ConfigError."""
+    if (Path(step) / STEP).exists():
+        return Path(step).absolute()
+    entries = read(find(root, words))["steps"]
+    found = [Path(e["out"]) for e in entries if step in (e["name"], Path(e["out"]).name)]
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(home.name for home in found)
+    names = ", ".join(dict.fromkeys(entry["name"] for entry in entries))
+    raise ConfigError(
+        f"step {step}: " + (f"one of {several}" if found else f"this run has {names}")
+    )

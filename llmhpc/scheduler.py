@@ -1,0 +1,118 @@
+"""What Slurm knows of jobs and of its own settings: one call for any number of jobs."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from llmhpc.errors import ConfigError, StageError
+
+# array job, task, state, nodes, end: one line for each task of an array
+FORMAT = "%F|%K|%T|%N|%e"
+MANY_IDS = 1000  # more would not fit on a command line: the whole queue is asked for instead
+RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+DEFAULT_MAX_ARRAY_SIZE = 1001
+
+
+class Job(NamedTuple):
+    """A job or a task of an array, as Slurm sees it."""
+
+    state: str  # Slurm's word, as in NODE_FAIL
+    nodes: str
+    end: float  # seconds since the epoch; of a job that has not ended, when it has to; 0 if unknown
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in RUNNING or self.state in WAITING
+
+
+def check_here() -> None:
+    """Raise ConfigError if this machine cannot submit to a Slurm that answers."""
+    if not shutil.which("sbatch"):
+        raise ConfigError(
+            "cluster.executor=slurm: there is no sbatch here; cluster=local runs on this machine,"
+            " sbatch/devcluster up starts a Slurm on it"
+        )
+    alive = _run("scontrol", "ping")
+    if "UP" not in alive.stdout:
+        why = " ".join((alive.stdout + alive.stderr).split())[:200]
+        raise ConfigError(f"cluster.executor=slurm: no slurmctld answers ({why})")
+
+
+UNKNOWN = Job("RUNNING", "", 0.0)  # what a job is taken for while nobody can say
+
+
+def jobs(ids: Iterable[str]) -> dict[str, Job]:
+    """Those of the jobs that the controller remembers: "17", or "17_3" for a task of an array.
+
+    Raises:
+        StageError: the controller does not answer; nobody may take that for "all have ended".
+    """
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    some = [f"--jobs={','.join(wanted)}"] if len(wanted) <= MANY_IDS else []
+    call = _run("squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *some)
+    if call.returncode and "Invalid job id" not in call.stderr:
+        raise StageError(f"squeue: {' '.join(call.stderr.split()) or 'failed'}")
+    known = set(wanted)
+    found = {}
+    for line in call.stdout.splitlines():
+        job, task, state, nodes, end = line.split("|")
+        if job in known:
+            key = job if task == "N/A" else f"{job}_{task}"
+            found[key] = Job(state, nodes, _epoch(end))
+    return found
+
+
+def forgotten(ids: Iterable[str]) -> dict[str, Job]:
+    """The same from the accounting database, for jobs that the controller has dropped; none without one."""
+    wanted = sorted(set(ids))
+    if not wanted or not shutil.which("sacct"):
+        return {}
+    columns = "--format=JobID,State,NodeList,End"
+    call = _run("sacct", "-X", "-n", "-P", columns, f"--jobs={','.join(wanted[:MANY_IDS])}")
+    rows = (line.split("|") for line in call.stdout.splitlines()) if not call.returncode else ()
+    return {
+        job: Job(state.split()[0], nodes, _epoch(end)) for job, state, nodes, end in rows if state
+    }
+
+
+def cancel(ids: Iterable[str]) -> None:
+    """Take jobs off the queue; those that have ended already are no error."""
+    wanted = sorted(set(ids))
+    for first in range(0, len(wanted), MANY_IDS):
+        _run("scancel", *wanted[first : first + MANY_IDS])
+
+
+def requeue(job: str) -> bool:
+    """Put a job that runs back into the queue, which kills it; False where this node cannot do that."""
+    return bool(shutil.which("scontrol")) and _run("scontrol", "requeue", job).returncode == 0
+
+
+def of_home(home: str) -> list[str]:
+    """Ids of this user's unfinished jobs for one step's directory, which they have as their comment."""
+    call = _run("squeue", "--noheader", "--me", "--format=%F|%k")
+    rows = (line.split("|", 1) for line in call.stdout.splitlines())
+    return sorted({job for job, comment in rows if comment == home})
+
+
+def max_array_size() -> int:
+    """The largest number of tasks in one array: Slurm's MaxArraySize, whose top index is one less."""
+    for line in _run("scontrol", "show", "config").stdout.splitlines():
+        if line.startswith("MaxArraySize"):
+            return int(line.split("=")[1]) - 1
+    return DEFAULT_MAX_ARRAY_SIZE - 1
+
+
+def _epoch(stamp: str) -> float:
+    try:
+        return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:  # N/A, Unknown
+        return 0.0
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, capture_output=True, text=True)
