@@ -161,7 +161,8 @@ def close(home: Path, tasks: dict[tuple[str, int], str]) -> None:
             write_json(path, record | {"cause": "cancelled"})
     for (phase, rank), key in tasks.items():
         job = known.get(key)
-        if job and not job.unfinished and (phase, rank, key) not in records:
+        # a task that never had a node did not fail: it was taken off the queue
+        if job and job.nodes and not job.unfinished and (phase, rank, key) not in records:
             note(home, phase, rank, _word(job), job=key, node=job.nodes)
 
 

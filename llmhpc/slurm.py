@@ -144,12 +144,12 @@ def _make(
         raise StageError(
             f"{home.name} is being made by {claim.holder(home)}: wait, or end it there"
         )
-    _withdraw(home)
     since = None if by_person or not old else old["since"]
     rest = node.remaining(home, step.stage)
     decision = recovery.Decision()
-    if jobs:
-        attempts.close(home, _unmarked(jobs, rest))
+    if jobs and rest:
+        attempts.close(home, _unmarked(jobs, *rest[0]))
+    _withdraw(home)
     if not by_person and rest:
         decision = recovery.decide(home, *rest[0], site.cluster.recovery, since or 0.0)
     if decision.stop:
@@ -169,16 +169,15 @@ def _make(
         raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
 
 
-def _unmarked(
-    jobs: dict[str, Any], rest: list[tuple[Phase, list[int]]]
-) -> dict[tuple[str, int], str]:
-    """(phase, rank) -> Slurm's name of the last task that was to make it, of what has left no mark."""
-    missing = {(phase.name, rank) for phase, ranks in rest for rank in ranks}
+def _unmarked(jobs: dict[str, Any], phase: Phase, ranks: list[int]) -> dict[tuple[str, int], str]:
+    """(phase, rank) -> Slurm's name of the last task that was to make it, of ranks that have left no mark."""
+    missing = set(ranks)
     return {
-        (part["phase"], rank): key
+        (phase.name, rank): key
         for part in jobs["tasks"]
+        if part["phase"] == phase.name
         for rank, key in claim.tasks_of(part).items()
-        if (part["phase"], rank) in missing
+        if rank in missing
     }
 
 

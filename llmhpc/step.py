@@ -168,6 +168,7 @@ def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
     files = {name: marked[name] for name in sorted(marked) if Path(name).parts[0] != artifact.WORK}
     if strays := sorted(set(artifact.output_names(home)) - set(marked)):
         raise ArtifactError(f"{home}: {', '.join(strays[:5])} belong to no rank; remove them")
+    attempts.close(home, {})
     records = attempts.every(home)
     started = min(record["begin"] for record in records)
     finished = max(record["end"] for record in records if "end" in record)

@@ -5,9 +5,11 @@ checkpoints/{step}/optimizer/  nanotron's optimizer states
 checkpoints/{step}/state.json  step, tokens, layout, and the size of every file
 """
 
+import json
 import logging
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ def save(engine: Engine, out: Path, *, step: int, tokens: int) -> Path:
             _sync(path)
     dist.barrier()
     if engine.place.rank == 0:
+        for path in partial.rglob("*.safetensors"):
+            _order_header(path)
         _publish(partial, final, step=step, tokens=tokens, parallel=engine.parallel)
     dist.barrier()
     return final
@@ -120,6 +124,20 @@ def _is_whole(folder: Path) -> bool:
             log.warning("%s is damaged (%s): passed over", folder, name)
             return False
     return bool(sizes)
+
+
+def _order_header(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which are in the order of a hash that differs from process to process."""
+    with path.open("r+b") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > size:
+            raise StageError(f"{path}: its header cannot be written in order")
+        file.seek(8)
+        file.write(text.ljust(size))
+        os.fsync(file.fileno())
 
 
 def _layout(parallel: Parallel) -> dict[str, Any]:
