@@ -91,6 +91,14 @@ def test_a_dry_run_takes_under_a_second_of_cpu_and_imports_nothing_heavy(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_and_its_probe_import_nothing_heavy():
+    code = (
+        "import sys, llmhpc.doctor, llmhpc.probe;"
+        f"print([m for m in (*{HEAVY!r}, 'hydra', 'submitit') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
 def test_a_dry_run_says_what_would_run(tmp_path):
     lines = launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == [

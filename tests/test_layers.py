@@ -45,6 +45,10 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "logs": {"artifact", "attempts", "errors", "files", "runs"},
     "cancel": {"artifact", "claim", "errors", "files", "runs", "scheduler"},
     "tick": {"artifact", "config", "display", "errors", "files", "registry", "runs", "slurm"},
+    "site": set(),
+    "probe": set(),
+    "root": {"probe", "site"},
+    "doctor": {"errors", "root", "site"},
 }  # fmt: skip
 
 
