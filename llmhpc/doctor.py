@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmhpc import root
 from llmhpc.errors import ConfigError
-from llmhpc.root import NOTE, OK, PROBLEM, Check, check
-from llmhpc.site import Partition, Site, read_site
+from llmhpc.site import root
+from llmhpc.site.facts import Partition, Site, read_site
+from llmhpc.site.root import NOTE, OK, PROBLEM, Check, check
 
 STYLES = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
 USAGE = 2

@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 
 from llmhpc.doctor import cluster_yaml, slurm_checks
-from llmhpc.probe import LAST, block, read_while_renamed
-from llmhpc.root import PROBLEM, filesystem, judge
-from llmhpc.site import Site, parse_associations, parse_config, parse_partitions, parse_time_min
+from llmhpc.site.facts import (
+    Site,
+    parse_associations,
+    parse_config,
+    parse_partitions,
+    parse_time_min,
+)
+from llmhpc.site.probe import LAST, block, read_while_renamed
+from llmhpc.site.root import PROBLEM, filesystem, judge
 
 RENAME_IN_PLACE = Path(__file__).parent / "rename_in_place.c"
 CONFIG_22 = """\

@@ -93,7 +93,7 @@ def test_a_dry_run_takes_under_a_second_of_cpu_and_imports_nothing_heavy(tmp_pat
 
 def test_the_doctor_and_its_probe_import_nothing_heavy():
     code = (
-        "import sys, llmhpc.doctor, llmhpc.probe;"
+        "import sys, llmhpc.doctor, llmhpc.site.probe;"
         f"print([m for m in (*{HEAVY!r}, 'hydra', 'submitit') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"errors", "files", "config", "task"}
-CONCERNS = {"sources", "filters", "dedup", "tokens", "models", "train", "evals", "report"}
+CONCERNS = {"sources", "filters", "dedup", "tokens", "models", "train", "evals", "report", "site"}
 BETWEEN_CONCERNS = {"train": {"models", "tokens"}}
 FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "errors": set(),
@@ -45,10 +45,7 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "logs": {"artifact", "attempts", "errors", "files", "runs"},
     "cancel": {"artifact", "claim", "errors", "files", "runs", "scheduler"},
     "tick": {"artifact", "config", "display", "errors", "files", "registry", "runs", "slurm"},
-    "site": set(),
-    "probe": set(),
-    "root": {"probe", "site"},
-    "doctor": {"errors", "root", "site"},
+    "doctor": {"errors", "site"},
 }  # fmt: skip
 
 

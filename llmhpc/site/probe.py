@@ -1,4 +1,4 @@
-"""What two processes see of one folder: python -m llmhpc.probe FOLDER forks two, srun starts them on two nodes.
+"""What two processes see of one folder: python -m llmhpc.site.probe FOLDER forks two, srun starts them on two nodes.
 
 All they say to each other goes through the folder, which is what is being tested. No clocks are compared: a delay is
 half of a round trip. llmhpc.doctor reads what they print.

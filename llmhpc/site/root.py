@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmhpc.probe import NEW_FILES
-from llmhpc.site import Partition, ask
+from llmhpc.site.facts import Partition, ask
+from llmhpc.site.probe import NEW_FILES
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 HERE_S = 300
@@ -177,7 +177,7 @@ def _probed(there: Path) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(
         prefix=".doctor-", dir=there, ignore_cleanup_errors=True
     ) as folder:
-        yield [sys.executable, "-m", "llmhpc.probe", folder]
+        yield [sys.executable, "-m", "llmhpc.site.probe", folder]
 
 
 def _run(command: list[str], timeout_s: int) -> tuple[str, str]:
