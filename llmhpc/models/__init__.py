@@ -8,7 +8,7 @@ export).
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from nanotron.parallel import ParallelContext
     from nanotron.parallel.pipeline_parallel.p2p import P2P
     from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
+
+
+class StageParts(NamedTuple):
+    """What one process of a pipeline stage holds."""
+
+    layers: int
+    parameters: int
+    tensors: int
+    head: bool  # the output layer and the loss
+
+
+class Activations(NamedTuple):
+    """Bytes that one micro-batch takes on one process, besides weights and gradients."""
+
+    layer: int  # kept by a layer for its backward pass
+    layer_input: int  # kept instead of that where layers are recomputed
+    layer_backward: int  # for a moment, in the backward pass of a layer
+    head: int  # kept by the output layer and the loss
+    loss: int  # for a moment, where the loss is computed
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,6 +54,20 @@ class Model:
         """Raise ConfigError unless the network can be cut into ``tp`` slices and ``pp`` stages."""
         raise NotImplementedError
 
+    def stages(self, *, tp: int, pp: int) -> list[StageParts]:
+        """What a process of each pipeline stage holds, in order."""
+        raise NotImplementedError
+
+    def activations(
+        self, tokens: int, *, tp: int, sequence_cut: bool, width: int, fused: bool
+    ) -> Activations:
+        """Bytes of a micro-batch of ``tokens`` in numbers of ``width`` bytes.
+
+        ``sequence_cut``: tensors between layers are cut along the sequence, too. ``fused``: on a GPU, where
+        a norm is one kernel.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Split:
@@ -44,6 +77,19 @@ class Split:
     tp_mode: "TensorParallelLinearMode"
     p2p: "P2P"
     recompute: bool = False  # drop activations of a layer, compute them again in the backward pass
+
+
+def stage_of_blocks(costs: list[int], pp: int) -> list[int]:
+    """The pipeline stage of each block, by nanotron's rule: a stage is filled until it is beyond its share.
+
+    It is written in build_model (nanotron 0.4, nanotron/models/base.py).
+    """
+    stages, stage, total = [], 0, 0
+    for cost in costs:
+        stages.append(stage)
+        total += cost
+        stage += total > sum(costs) * ((stage + 1) / pp)
+    return stages
 
 
 def architecture(model: Model) -> ModuleType:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
-from llmhpc.models import Model, Split
+from llmhpc.models import Activations, Model, Split, StageParts, stage_of_blocks
 
 if TYPE_CHECKING:
     from llmhpc.models.llama.network import Llama
@@ -70,6 +70,51 @@ class Config(Model):
                 raise ConfigError(f"parallel.tp={tp}: a divisor of model.{name}={value}")
         if self.layers < pp:
             raise ConfigError(f"parallel.pp={pp}: at most model.layers={self.layers}")
+
+    def stages(self, *, tp: int, pp: int) -> list[StageParts]:
+        """What a process of each pipeline stage holds. Norms are whole on all processes of a layer.
+
+        Tied embeddings are there twice where the first stage is not the last.
+        """
+        width, table = self.hidden_size, self.vocab_size * self.hidden_size // tp
+        layer_cost, head_cost = self.block_costs(pp)
+        layer = layer_cost // tp + 2 * width
+        places = stage_of_blocks([layer_cost] * self.layers + [head_cost], pp)
+        parts = []
+        for stage in range(pp):
+            layers, head = places[:-1].count(stage), stage == places[-1]
+            tables = (stage == 0) + (head and (stage > 0 or not self.tied_embeddings))
+            parameters = layers * layer + tables * table + head * width
+            parts.append(StageParts(layers, parameters, 6 * layers + tables + head, head))
+        return parts
+
+    def activations(
+        self, tokens: int, *, tp: int, sequence_cut: bool, width: int, fused: bool
+    ) -> Activations:
+        """Counted over network.py as Korthikanti et al. do for GPT (arXiv:2205.05198, sections 4.1 and 4.2).
+
+        Numbers per token that a layer keeps, for hidden size H, query and key widths Q and K, inner size I:
+        inputs and outputs of two norms 4 H; queries, keys and values as projected Q + 2 K, and turned Q + K;
+        attention's result in both orders of its axes 2 Q; gate, up, silu(gate) and their product 4 I. The
+        scores are not kept: attention is computed in blocks (arXiv:2205.14135), one float32 per head remains.
+        Tensor parallelism cuts Q, K and I; H only with the sequence. A norm that is not ``fused`` also keeps
+        its result before the weight and, below float32, its input in float32. The loss keeps the softmax in
+        float32; while it is computed the logits are there, too, and their float32 copy.
+        """
+        query, key = self.hidden_size // tp, self.kv_heads * self.head_dim // tp
+        inner, logits = self.intermediate_size // tp, self.vocab_size // tp
+        hidden = self.hidden_size // (tp if sequence_cut else 1)
+        unfused = 0 if fused else width * hidden + (4 * hidden if width < 4 else 0)
+        norm = 2 * width * hidden + unfused
+        kept = 2 * norm + width * (4 * query + 3 * key + 4 * inner) + 4 * self.heads // tp
+        copy = 4 if width < 4 else 0
+        return Activations(
+            layer=tokens * kept,
+            layer_input=tokens * width * hidden,
+            layer_backward=tokens * width * 2 * inner,
+            head=tokens * (norm + 4 * logits),
+            loss=tokens * (width + copy) * logits,
+        )
 
 
 def build(model: Config, split: Split) -> "Llama":

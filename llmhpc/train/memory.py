@@ -1,0 +1,106 @@
+"""The memory that training takes on each process, from its settings alone."""
+
+from typing import NamedTuple
+
+from llmhpc.models import Model, StageParts
+from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule, TensorMode
+
+ADAM_BYTES = 8  # per parameter: two moments in float32
+OF_A_PROCESS = 0.4e9  # bytes beside tensors, on a CPU: 0.36 to 0.52e9 measured with torch 2.13
+
+
+class Memory(NamedTuple):
+    """Bytes of one process at the fullest moment of a step."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+
+    def total(self) -> float:
+        """Without what Python, torch and the device's driver take for themselves."""
+        return sum(self)
+
+
+def estimate(model: Model, parallel: Parallel, schedule: Schedule, *, gpu: bool) -> Memory:
+    """The memory of a process of the fullest pipeline stage."""
+    stages = model.stages(tp=parallel.tp, pp=parallel.pp)
+    each = [
+        _of_stage(i, stage, model, parallel, schedule, gpu=gpu) for i, stage in enumerate(stages)
+    ]
+    return max(each, key=Memory.total)
+
+
+def _of_stage(
+    place: int,
+    stage: StageParts,
+    model: Model,
+    parallel: Parallel,
+    schedule: Schedule,
+    *,
+    gpu: bool,
+) -> Memory:
+    """Per parameter, after Rajbhandari et al. (arXiv:1910.02054, section 3.1) and what nanotron 0.4 keeps.
+
+    float32: 4 bytes of weight, 4 of gradient, 8 of Adam. bfloat16: 2 of weight, 2 of a gradient that lives
+    for one backward pass, and in float32 4 of weight, 4 of the sum of gradients, 8 of Adam. ZeRO-1 cuts Adam
+    and the float32 weights over dp, not the gradients. DistributedDataParallel keeps a second copy of the
+    gradients in its buckets.
+
+    Gradients come as activations go: the first backward pass of a step starts with none, so that only the
+    larger of the two counts where no pass came before.
+    """
+    half = schedule.precision is Precision.bfloat16
+    width = 2 if half else 4
+    shards = parallel.dp if parallel.zero_stage else 1
+    buckets = parallel.dp > 1 and not (half and parallel.zero_stage)
+    flying = _in_flight(place, parallel, schedule)
+    activations = _activations(stage, flying, model, parallel, schedule, gpu=gpu)
+    fresh = width * stage.parameters
+    kept = 0 if half else fresh  # from one backward pass to the next
+    rest = activations * (flying - 1) / flying
+    before = kept if schedule.accumulation(parallel) > flying else 0
+    fullest = max(activations + before, rest + fresh)
+    lasting = stage.parameters * (4 * half + width * buckets)
+    return Memory(
+        weights=width * stage.parameters,
+        gradients=lasting + max(before, fullest - activations),
+        optimizer=stage.parameters * (ADAM_BYTES + 4 * half) / shards,
+        activations=activations,
+    )
+
+
+def _in_flight(place: int, parallel: Parallel, schedule: Schedule) -> int:
+    """Micro-batches whose activations a stage holds at once (Narayanan et al., arXiv:2104.04473, section 2.2).
+
+    1F1B: the stages from this one to the last; all forward, all backward: every micro-batch of the step.
+    """
+    micro_batches = schedule.accumulation(parallel)
+    if parallel.pp_order is PipelineOrder.all_forward_all_backward:
+        return micro_batches
+    return min(parallel.pp - place, micro_batches)
+
+
+def _activations(
+    stage: StageParts,
+    flying: int,
+    model: Model,
+    parallel: Parallel,
+    schedule: Schedule,
+    *,
+    gpu: bool,
+) -> float:
+    part = model.activations(
+        parallel.micro_batch * schedule.sequence_length,
+        tp=parallel.tp,
+        sequence_cut=parallel.tp_mode is TensorMode.REDUCE_SCATTER,
+        width=2 if schedule.precision is Precision.bfloat16 else 4,
+        fused=gpu,
+    )
+    in_layer = part.layer_backward
+    layer = part.layer
+    if parallel.recompute:
+        layer = part.layer_input
+        in_layer += part.layer - part.layer_input
+    head = part.head if stage.head else 0
+    return flying * (stage.layers * layer + head) + max(in_layer, part.loss if stage.head else 0)

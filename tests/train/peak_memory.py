@@ -1,0 +1,49 @@
+"""What the engine really allocates: prints the peak of this process's tensors in bytes.
+
+    python peak_memory.py SETTINGS    as JSON; one process, or one of those that torchrun starts
+
+torch's profiler reports every allocation and release of the CPU's allocator, to the byte. The resident set would also
+have what malloc keeps for later.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from torch.profiler import ProfilerActivity, profile
+
+from llmhpc.config import Resources
+from llmhpc.models import Model
+from llmhpc.registry import revive
+from llmhpc.train.engine import Engine
+from llmhpc.train.processes import joined
+from llmhpc.train.settings import Parallel, Schedule
+
+STEPS = 2  # Adam's moments are there from the end of the first on
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    model = revive(Model, settings["model"])
+    parallel = revive(Parallel, settings["parallel"])
+    schedule = revive(Schedule, settings["schedule"])
+    shape = (parallel.micro_batch, schedule.sequence_length + 1)
+    row = np.random.default_rng(0).integers(0, model.vocab_size, shape)
+    memory = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        joined(parallel.processes(), Resources(), Path(folder)) as place,
+        memory,
+    ):
+        engine = Engine(model, parallel, schedule, seed=0, place=place, checkpoint=None)
+        for _ in range(STEPS):
+            engine.step([row] * schedule.accumulation(parallel), 1e-3)
+    events = [e for e in memory.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    print("peak", max(np.cumsum([event.nbytes() for event in events])))
+
+
+if __name__ == "__main__":
+    main()
