@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from llmhpc.config import Phase, Stage, at_least
+from llmhpc.dedup.language import check_language
 from llmhpc.task import Task
 
 SIGNING_RANKS_PER_BUCKET_TASK = (
@@ -47,6 +48,10 @@ class Config(Stage):
             Phase("clusters", 1),
             Phase("filter", self.ranks),
         ]
+
+    def before_launch(self) -> None:
+        """Raise ConfigError if the rules that split the language's words are not there."""
+        check_language(self.language)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import NOT_IDENTITY, Stage, at_least
+from llmhpc.config import NOT_IDENTITY, Footprint, Stage, at_least
 from llmhpc.errors import ConfigError
 from llmhpc.task import Task
 
@@ -44,6 +44,11 @@ class Config(Stage):
                 f"continuation_bytes={self.continuation_bytes}: {schedule.sequence_length // 2} or less,"
                 f" half of the model's positions (schedule.sequence_length={schedule.sequence_length})"
             )
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """The questions and the held-out texts; scores are small beside them."""
+        question = 2 * self.context_bytes + 4 * self.continuation_bytes
+        return Footprint(self.items * question + self.heldout_bytes, 4)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Stage, at_least
+from llmhpc.config import Footprint, Stage, at_least
 from llmhpc.errors import ConfigError
 from llmhpc.task import Task
 
 PAGE = "report.html"
+PAGE_BYTES = 500_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,6 +29,10 @@ class Config(Stage):
         at_least(self, "example_characters", 1)
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, there is one page")
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """A page."""
+        return Footprint(PAGE_BYTES, 1)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

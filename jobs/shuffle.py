@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Phase, Stage
+from llmhpc.config import Footprint, Phase, Stage
 from llmhpc.task import Task
 
 
@@ -20,6 +20,10 @@ class Config(Stage):
     def phases(self) -> list[Phase]:
         """Every rank cuts its shards into ranges of keys, then every rank sorts one range."""
         return [Phase("scatter", self.ranks), Phase("gather", self.ranks)]
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """The documents twice: scattered, then in order."""
+        return Footprint(2 * input_bytes, 2 * self.ranks)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Phase, Stage, fraction
+from llmhpc.config import Footprint, Phase, Stage, fraction
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.task import Task
 
@@ -41,6 +41,10 @@ class Config(Stage):
     def phases(self) -> list[Phase]:
         """Ranks encode stretches of the shards; one task joins them and writes the index."""
         return [Phase("encode", self.ranks), Phase("merge", 1)]
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """Text packed four to one, four bytes of it to a token of two: the tokens twice, in pieces and joined."""
+        return Footprint(4 * input_bytes, 6 * self.ranks)
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError if ``dtype`` cannot hold the ids of the tokenizer stage's vocabulary."""

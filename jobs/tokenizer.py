@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Phase, Stage, at_least, fraction
+from llmhpc.config import Footprint, Phase, Stage, at_least, fraction
 from llmhpc.errors import ConfigError
 from llmhpc.task import Task
 
 SMALLEST = 256 + 2  # every byte, the end of a document and padding
+ENTRY_BYTES = 64  # of a token in tokenizer.json, with its merge
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,6 +37,10 @@ class Config(Stage):
     def phases(self) -> list[Phase]:
         """One task."""
         return [Phase("train", 1)]
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """One folder, whatever was read."""
+        return Footprint(ENTRY_BYTES * self.vocab_size, 3)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

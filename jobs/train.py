@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llmhpc.config import NOT_IDENTITY, Stage, at_least
+from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Stage, at_least
 from llmhpc.errors import ConfigError
 from llmhpc.models import Model
 from llmhpc.task import Task
+from llmhpc.train import outlook
 from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
 
 
@@ -87,6 +88,25 @@ class Config(Stage):
             raise ConfigError(
                 f"model.vocab_size={self.model.vocab_size}: {expected}, as the tokenizer step has"
             )
+
+    def foresee(
+        self, inputs: dict[str, Path], out: Path, *, machine_gb: float | None
+    ) -> list[Finding]:
+        """Memory, tokens and the time between checkpoints."""
+        run = (self.model, self.parallel, self.schedule)
+        return [
+            *outlook.memory(*run, self.resources, machine_gb),
+            *outlook.data(inputs["tokens"], self.model, self.schedule),
+            *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
+        ]
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """Every checkpoint is kept, with its export."""
+        return outlook.footprint(self.model, self.parallel, self.schedule, self.checkpoint_every)
+
+    def tokens(self) -> int:
+        """Tokens of all steps."""
+        return self.schedule.steps * self.schedule.tokens_per_step()
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

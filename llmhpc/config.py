@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from omegaconf import MISSING
@@ -26,6 +27,20 @@ class Phase(NamedTuple):
     ranks: int
 
 
+class Finding(NamedTuple):
+    """What is wrong with a run that has not begun: the key, the value and what would be right."""
+
+    message: str
+    estimate: bool = False  # true: a reckoning or a rule of thumb, which force=true overrules
+
+
+class Footprint(NamedTuple):
+    """What a step will have on disk at its fullest, to an order of magnitude."""
+
+    bytes: int
+    files: int
+
+
 @dataclass(kw_only=True, slots=True)
 class Resources:
     """What one task (or, for a multi-process step, one node) asks of the cluster."""
@@ -33,6 +48,7 @@ class Resources:
     nodes: int = 1
     cpus: int = 1  # per process
     gpus_per_node: int = 0
+    gpu_mem_gb: float = 80.0  # what one GPU has; used if gpus_per_node is set
     mem_gb: float = 2.0  # per node
     timeout_min: int = 60
 
@@ -40,6 +56,7 @@ class Resources:
         for name in ("nodes", "cpus", "mem_gb", "timeout_min"):
             at_least(self, name, 1 if name != "mem_gb" else 0.1)
         at_least(self, "gpus_per_node", 0)
+        at_least(self, "gpu_mem_gb", 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,6 +95,24 @@ class Stage:
 
     def before_launch(self) -> None:
         """Raise ConfigError if something that must be on this machine's disk is not there."""
+
+    def foresee(
+        self, inputs: dict[str, Path], out: Path, *, machine_gb: float | None
+    ) -> list[Finding]:
+        """What can be known to go wrong in this stage; messages begin with a field of it.
+
+        ``inputs`` may not be sealed yet. ``machine_gb`` is the memory of the machine where that, and not
+        resources.mem_gb, is the limit.
+        """
+        return []
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """How much this stage writes if its inputs have ``input_bytes`` (0: not known)."""
+        return Footprint(input_bytes, self.ranks)
+
+    def tokens(self) -> int:
+        """Tokens that a model is trained on here."""
+        return 0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -168,6 +203,7 @@ class Config:
     root: str = "runs"  # a folder that every node sees
     seed: int = 0
     dry_run: bool = False  # print the plan and stop
+    force: bool = False  # start although an estimate says that it will not go well
     cluster: Cluster = field(default_factory=Cluster)
     notify: Notify = field(default_factory=Notify)
     stages: dict[str, Stage] = field(default_factory=dict)

@@ -5,10 +5,9 @@ python -m llmhpc.launch -m seed=1,2,3 model=llama_4m,llama_1b    every combinati
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
-from llmhpc import artifact, runs
+from llmhpc import artifact, preflight, runs
 from llmhpc.compose import compose, points
 from llmhpc.config import Config, Executor
 from llmhpc.errors import ConfigError, LlmhpcError
@@ -31,12 +30,14 @@ def main(overrides: list[str]) -> int:
             wanted = {"": compose(overrides)}
         cfg = next(iter(wanted.values()))
         steps = union(map(plan, wanted.values()))
-        _check_here(cfg, steps)
     except ConfigError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return USAGE
     if cfg.dry_run:
         show_plan(steps)
+    if not _passes(cfg, steps):
+        return USAGE
+    if cfg.dry_run:
         return 0
     try:
         return _launch(cfg, wanted, steps)
@@ -60,54 +61,35 @@ def show_plan(steps: list[Step]) -> None:
                 why = reason_to_run(step, remade)
         tasks = "+".join(str(phase.ranks) for phase in step.stage.phases())
         print(f"{step.name:10} {state.word:8} {step.out.name:20} {tasks:>10} tasks  {why}")
-    print(_estimate([s for s in steps if s.out in remade]))
+    print(_estimate(steps, [s for s in steps if s.out in remade]))
 
 
-def _estimate(steps: list[Step]) -> str:
-    """An upper bound of what the steps may use: what they ask for, until their time limit."""
+def _estimate(steps: list[Step], todo: list[Step]) -> str:
+    """Of the steps to do, an upper bound of what they may use (all they ask for, until their time limit), and
+    what they read and write."""
     cpu = gpu = 0.0
-    for step in steps:
+    for step in todo:
         asked = step.stage.resources
         tasks = sum(phase.ranks for phase in step.stage.phases())
         hours = tasks * asked.timeout_min / 60
         cpu += hours * asked.cpus * step.stage.processes()
         gpu += hours * asked.gpus_per_node * asked.nodes
-    return f"{len(steps)} steps to run; at most {cpu:,.0f} CPU-hours and {gpu:,.0f} GPU-hours by their time limits"
+    size, files = preflight.footprint(steps)
+    tokens = sum(step.stage.tokens() for step in todo)
+    return (
+        f"{len(todo)} steps to run; at most {cpu:,.0f} CPU-hours and {gpu:,.0f} GPU-hours by their time limits;"
+        f" trains on {tokens:,} tokens; writes about {size / 1e9:,.1f} GB in {files:,} files"
+    )
 
 
-def _check_here(cfg: Config, steps: list[Step]) -> None:
-    """Everything that can be known before anything is written."""
-    for step in steps:
-        if not artifact.sealed(step.out):
-            try:
-                step.stage.before_launch()
-            except ConfigError as error:
-                raise ConfigError(f"stages.{step.name}.{error}") from None
-    _check_root(Path(cfg.root))
-    if cfg.cluster.executor is not Executor.slurm:
-        from llmhpc import local
-
-        local.check_here(cfg.cluster, steps)
-    elif not cfg.dry_run:
-        from llmhpc import scheduler
-
-        scheduler.check_here()
-
-
-def _check_root(root: Path) -> None:
-    """Raise ConfigError unless artifacts can be written below ``root``."""
-    there = root.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
-        raise ConfigError(f"root={root}: {there} is a file; a folder that every node sees")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"root={root}: {there} cannot be written ({error.strerror}); a folder that every node sees"
-        ) from None
+def _passes(cfg: Config, steps: list[Step]) -> bool:
+    """Print what preflight finds; False if the run must not start."""
+    findings = preflight.check(cfg, steps)
+    for message, estimate in findings:
+        warning = "warning: " if estimate and cfg.force else ""
+        advice = "; or force=true" if estimate and not cfg.force else ""
+        print(f"llmhpc: {warning}{message}{advice}", file=sys.stderr)
+    return all(finding.estimate and cfg.force for finding in findings)
 
 
 def _launch(cfg: Config, wanted: dict[str, Config], steps: list[Step]) -> int:

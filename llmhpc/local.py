@@ -15,27 +15,12 @@ from llmhpc import artifact, attempts, claim, recovery
 from llmhpc import step as node
 from llmhpc.config import Cluster, Executor, Phase
 from llmhpc.display import Display
-from llmhpc.errors import ArtifactError, ConfigError, LlmhpcError
+from llmhpc.errors import ArtifactError, LlmhpcError
 from llmhpc.files import read_json
 from llmhpc.plan import Step
 from llmhpc.state import state_of
 
 POLL_S = 0.1
-
-
-def check_here(cluster: Cluster, steps: list[Step]) -> None:
-    """Raise ConfigError if a step cannot run on one machine."""
-    for step in steps:
-        processes, nodes = step.stage.processes(), step.stage.resources.nodes
-        if nodes > 1:
-            raise ConfigError(
-                f"stages.{step.name}.resources.nodes={nodes}: 1 on cluster.executor={cluster.executor.name}"
-            )
-        if cluster.executor is Executor.debug and processes > 1:
-            raise ConfigError(
-                f"cluster.executor=debug: stages.{step.name} is made of {processes} processes and debug"
-                " is one; local or slurm"
-            )
 
 
 def run(cluster: Cluster, steps: list[Step], display: Display) -> bool:

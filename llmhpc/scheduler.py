@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from llmhpc.errors import ConfigError, StageError
+from llmhpc.errors import StageError
 
 # array job, task, state, nodes, end: one line for each task of an array
 FORMAT = "%F|%K|%T|%N|%e"
@@ -26,19 +26,6 @@ class Job(NamedTuple):
     @property
     def unfinished(self) -> bool:
         return self.state in RUNNING or self.state in WAITING
-
-
-def check_here() -> None:
-    """Raise ConfigError if this machine cannot submit to a Slurm that answers."""
-    if not shutil.which("sbatch"):
-        raise ConfigError(
-            "cluster.executor=slurm: there is no sbatch here; cluster=local runs on this machine,"
-            " sbatch/devcluster up starts a Slurm on it"
-        )
-    alive = _run("scontrol", "ping")
-    if "UP" not in alive.stdout:
-        why = " ".join((alive.stdout + alive.stderr).split())[:200]
-        raise ConfigError(f"cluster.executor=slurm: no slurmctld answers ({why})")
 
 
 UNKNOWN = Job("RUNNING", "", 0.0)  # what a job is taken for while nobody can say

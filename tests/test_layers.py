@@ -36,8 +36,9 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "local": {
         "artifact", "attempts", "claim", "config", "display", "errors", "files", "plan", "recovery", "state", "step",
     },
+    "preflight": {"artifact", "config", "errors", "files", "plan", "site"},
     "launch": {
-        "artifact", "compose", "config", "display", "errors", "local", "plan", "runs", "scheduler", "slurm", "state",
+        "artifact", "compose", "config", "display", "errors", "local", "plan", "preflight", "runs", "slurm", "state",
     },
     "status": {
         "artifact", "claim", "display", "errors", "files", "ledger", "runs", "scheduler", "state", "step",
@@ -69,8 +70,7 @@ def test_a_module_of_the_framework_imports_only_what_it_may(module):
 @pytest.mark.parametrize("concern", sorted(CONCERNS))
 def test_a_concern_knows_the_foundation_the_kernels_and_its_named_neighbours(concern):
     allowed = FOUNDATION | {"kernels", concern} | BETWEEN_CONCERNS.get(concern, set())
-    if concern == "report":
-        allowed |= {"artifact"}
+    allowed |= {"report": {"artifact"}, "site": {"plan"}}.get(concern, set())
     for path in (ROOT / "llmhpc" / concern).rglob("*.py"):
         assert own_imports(path) <= allowed, path
 

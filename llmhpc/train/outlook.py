@@ -1,0 +1,152 @@
+"""What a training will meet: known from its settings and from what is on disk already."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmhpc.config import Finding, Footprint, Resources
+from llmhpc.files import read_json
+from llmhpc.models import Model
+from llmhpc.train.memory import ADAM_BYTES, OF_A_PROCESS, estimate
+from llmhpc.train.settings import Parallel, Precision, Schedule
+
+EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
+SPARE = 0.1  # of the time limit, for starting and saving
+FILES_OF_A_SAVE = (
+    9  # beside tensors and optimizer states: three of the checkpoint, six of the export
+)
+
+
+def memory(
+    model: Model,
+    parallel: Parallel,
+    schedule: Schedule,
+    resources: Resources,
+    machine_gb: float | None,
+) -> Iterator[Finding]:
+    """Whether a process fits its GPU, or the processes of a node fit its memory."""
+    on_gpu = resources.gpus_per_node > 0
+    need = estimate(model, parallel, schedule, gpu=on_gpu)
+    each = need.total() / 1e9 if on_gpu else (need.total() + OF_A_PROCESS) / 1e9
+    processes = 1 if on_gpu else parallel.processes() // resources.nodes
+    ways, where = _ways_to_save(parallel), ""
+    if on_gpu:
+        room, key = resources.gpu_mem_gb, f"resources.gpu_mem_gb={resources.gpu_mem_gb:g}"
+    elif machine_gb is None:
+        room, key = resources.mem_gb, f"resources.mem_gb={resources.mem_gb:g}"
+        ways.insert(0, f"{math.ceil(processes * each)}")
+    else:
+        room, key = machine_gb, f"parallel.micro_batch={parallel.micro_batch}"
+        where = f", this machine has {_gb(machine_gb)}"
+    if processes * each > room:
+        parts = ", ".join(f"{part} {_gb(size / 1e9)}" for part, size in need._asdict().items())
+        whose = "a process" if processes == 1 else f"each of {processes} processes"
+        about = f"{whose} takes about {_gb(each)} GB ({parts}){where}"
+        yield Finding(f"{key}: {about}; {', '.join(ways[:-1])} or {ways[-1]}", estimate=True)
+
+
+def _ways_to_save(parallel: Parallel) -> list[str]:
+    ways = [] if parallel.recompute else ["parallel.recompute=true"]
+    if parallel.dp > 1 and not parallel.zero_stage:
+        ways.append("parallel.zero_stage=1")
+    return [*ways, "a smaller parallel.micro_batch", "more parallel.tp or pp"]
+
+
+def data(tokens: Path, model: Model, schedule: Schedule) -> Iterator[Finding]:
+    """Whether sealed tokens fill a step, are of the model's vocabulary, and are not read too often."""
+    if not (tokens / "manifest.json").exists() or not (index := read_json(tokens / "tokens.json")):
+        return
+    if index["vocab_size"] != model.vocab_size:
+        yield Finding(
+            f"model.vocab_size={model.vocab_size}: {index['vocab_size']}, as {tokens.name} has"
+        )
+    there, step = index["train"]["tokens"], schedule.tokens_per_step()
+    sequences = max(0, there - 1) // schedule.sequence_length
+    wanted = schedule.steps * step
+    if sequences < schedule.global_batch:
+        yield Finding(
+            f"schedule.global_batch={schedule.global_batch}: at most {sequences}, {tokens.name} has"
+            f" {there:,} tokens and a sequence {schedule.sequence_length}"
+        )
+    elif wanted > EPOCHS * there:
+        yield Finding(
+            f"schedule.steps={schedule.steps}: {wanted / there:.1f} times through the {there:,} tokens of"
+            f" {tokens.name}; at most {EPOCHS * there // step}, or more data: repeats beyond {EPOCHS} add little",
+            estimate=True,
+        )
+
+
+def pace(
+    out: Path,
+    model: Model,
+    parallel: Parallel,
+    schedule: Schedule,
+    checkpoint_every: int,
+    timeout_min: int,
+) -> Iterator[Finding]:
+    """Whether a job reaches its first checkpoint, by the speed of an earlier run like this one."""
+    if (measured := _seconds_per_step(out, model, parallel, schedule)) is None:
+        return
+    seconds, source = measured
+    limit = timeout_min * 60 * (1 - SPARE)
+    steps = min(checkpoint_every, schedule.steps)
+    if steps * seconds > limit:
+        yield Finding(
+            f"checkpoint_every={checkpoint_every}: {steps * seconds / 60:.1f} min at {seconds:.3g} s a step"
+            f" ({source}), resources.timeout_min={timeout_min}; at most {int(limit / seconds)}",
+            estimate=True,
+        )
+
+
+def _seconds_per_step(
+    out: Path, model: Model, parallel: Parallel, schedule: Schedule
+) -> tuple[float, str] | None:
+    """Mean time of a step and the directory it was measured in: this one, or that of the same work."""
+    stem = out.name.rpartition("-")[0]
+    for home in [out, *sorted(out.parent.glob(f"{stem}-*"))]:
+        order, log = read_json(home / "step.json"), home / "metrics.jsonl"
+        if order and log.exists() and _same_work(order["config"], model, parallel, schedule):
+            records = [
+                json.loads(line)
+                for line in log.read_text().splitlines(keepends=True)
+                if "\n" in line
+            ]
+            if len(records) > 1 and (steps := records[-1]["step"] - records[0]["step"]) > 0:
+                return (records[-1]["seconds"] - records[0]["seconds"]) / steps, home.name
+    return None
+
+
+def _same_work(
+    config: dict[str, Any], model: Model, parallel: Parallel, schedule: Schedule
+) -> bool:
+    """Whether a step took as long in a run with ``config``; where it ran is not looked at."""
+    batch, layout = (
+        ("global_batch", "sequence_length"),
+        ("dp", "tp", "pp", "micro_batch", "recompute"),
+    )
+    return (
+        config.get("model") == asdict(model)
+        and all(config["schedule"][key] == getattr(schedule, key) for key in batch)
+        and all(config["parallel"][key] == getattr(parallel, key) for key in layout)
+    )
+
+
+def footprint(
+    model: Model, parallel: Parallel, schedule: Schedule, checkpoint_every: int
+) -> Footprint:
+    """Checkpoints with float32 Adam, and weights twice where they are not float32; an export of each."""
+    saves = -(-schedule.steps // checkpoint_every)
+    half = schedule.precision is Precision.bfloat16
+    checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
+    stages = model.stages(tp=parallel.tp, pp=parallel.pp)
+    files = parallel.tp * sum(stage.tensors for stage in stages)
+    files += parallel.tp * parallel.pp * (parallel.dp if parallel.zero_stage else 1)
+    size = model.parameters() * (checkpoint + (2 if half else 4))
+    return Footprint(saves * size, saves * (files + FILES_OF_A_SAVE))
+
+
+def _gb(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
