@@ -32,7 +32,10 @@ def check(cluster: Cluster, steps: list[Step]) -> list[Finding]:
     rows = _call("scontrol", "show", "partition", "-o").stdout.splitlines()
     partitions = {row["PartitionName"]: row for row in map(_fields, rows)}
     wanted = _wanted(cluster, partitions)
-    findings = [*_of_partitions(cluster, partitions, wanted), *_of_numbers(config, steps)]
+    findings = [
+        *_of_partitions(cluster, partitions, wanted),
+        *_of_numbers(config, cluster.account, steps),
+    ]
     if known := [partitions[name] for name in wanted if name in partitions]:
         nodes = _node_sizes(wanted)
         for step in steps:
@@ -80,17 +83,17 @@ def _of_step(
     ):
         there = "; ".join(f"{c} CPUs, {m:.3g} GB, {g} GPUs" for c, m, g in nodes)
         yield Finding(
-            f"{key}: {processes} processes x cpus={asked.cpus}, mem_gb={asked.mem_gb:g} and"
+            f"{key}: {processes} x cpus={asked.cpus}, mem_gb={asked.mem_gb:g} and"
             f" gpus_per_node={asked.gpus_per_node} fit no node of {names} ({there})"
         )
 
 
-def _of_numbers(config: Table, steps: list[Step]) -> Iterator[Finding]:
+def _of_numbers(config: Table, account: str | None, steps: list[Step]) -> Iterator[Finding]:
     """Whether the queue takes so many jobs. Slurm counts every task of an array."""
     jobs = sum(phase.ranks + (phase.ranks > 1) for s in steps for phase in s.stage.phases())
     limits = {"MaxJobCount of the site": int(config.get("MaxJobCount", jobs))}
     if "limits" in config.get("AccountingStorageEnforce", ""):
-        limits["MaxSubmit of your account"] = _max_submit(jobs)
+        limits["MaxSubmit of your account"] = _max_submit(account, jobs)
     for name, most in limits.items():
         if jobs > most:
             yield Finding(
@@ -99,11 +102,11 @@ def _of_numbers(config: Table, steps: list[Step]) -> Iterator[Finding]:
             )
 
 
-def _max_submit(default: int) -> int:
-    """The largest MaxSubmit of this user's associations; ``default`` if one of them has none."""
-    user = ("show", "assoc", f"user={getpass.getuser()}", "format=MaxSubmit")
-    rows = _call("sacctmgr", "-n", "-P", *user).stdout.splitlines()
-    return max((_limit(row, default) for row in rows), default=default)
+def _max_submit(account: str | None, default: int) -> int:
+    """The largest MaxSubmit of this user's associations with ``account``; ``default`` if one sets none."""
+    who = [f"user={getpass.getuser()}", *([f"account={account}"] if account else [])]
+    rows = _call("sacctmgr", "-n", "-P", "show", "assoc", *who, "format=MaxSubmit").stdout
+    return max((_limit(row, default) for row in rows.splitlines()), default=default)
 
 
 def _wanted(cluster: Cluster, partitions: dict[str, Table]) -> list[str]:
