@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmhpc import artifact, site
+from llmhpc import artifact
 from llmhpc.config import Config, Executor, Finding, Footprint
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.plan import Step
+from llmhpc.site import limits
 
 FILES_PER_TASK = 6  # mark, attempt, logs of submitit: 5 to 8 in finished runs
 
@@ -25,7 +26,7 @@ def check(cfg: Config, steps: list[Step]) -> list[Finding]:
     if not on_slurm:
         findings += _of_one_machine(cfg, steps)
     elif shutil.which("sbatch") or not cfg.dry_run:  # a plan can be looked at anywhere
-        findings += site.check(cfg.cluster, todo)
+        findings += limits.check(cfg.cluster, todo)
     return findings
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from llmhpc.config import Cluster, Finding
 from llmhpc.plan import Step
+from llmhpc.site.facts import parse_time_min
 
-UNLIMITED = ("UNLIMITED", "NONE", "INFINITE")
 MB_PER_GB = 1024  # submitit writes --mem=2GB, which Slurm takes for 2048 MB
 
 Table = dict[str, str]
@@ -67,10 +67,11 @@ def _of_step(
     """Whether one of the partitions has the time, and nodes of the size and number, that a step asks for."""
     asked, key = step.stage.resources, f"stages.{step.name}.resources"
     names = " or ".join(row["PartitionName"] for row in partitions)
-    longest = max(_minutes(row["MaxTime"]) for row in partitions)
-    if asked.timeout_min > longest:
+    longest = [parse_time_min(row["MaxTime"]) for row in partitions]
+    limited = [minutes for minutes in longest if minutes is not None]
+    if len(limited) == len(longest) and asked.timeout_min > max(limited):
         yield Finding(
-            f"{key}.timeout_min={asked.timeout_min}: at most {longest:.0f} on {names} (MaxTime)"
+            f"{key}.timeout_min={asked.timeout_min}: at most {max(limited)} on {names} (MaxTime)"
         )
     most = max(_limit(row["MaxNodes"], int(row["TotalNodes"])) for row in partitions)
     if asked.nodes > most:
@@ -90,7 +91,8 @@ def _of_step(
 
 def _of_numbers(config: Table, account: str | None, steps: list[Step]) -> Iterator[Finding]:
     """Whether the queue takes so many jobs. Slurm counts every task of an array."""
-    jobs = sum(phase.ranks + (phase.ranks > 1) for s in steps for phase in s.stage.phases())
+    gates_and_rescue = sum(1 + len(step.stage.phases()) for step in steps)
+    jobs = sum(phase.ranks for step in steps for phase in step.stage.phases()) + gates_and_rescue
     limits = {"MaxJobCount of the site": int(config.get("MaxJobCount", jobs))}
     if "limits" in config.get("AccountingStorageEnforce", ""):
         limits["MaxSubmit of your account"] = _max_submit(account, jobs)
@@ -128,15 +130,6 @@ def _node_sizes(partitions: list[str]) -> list[tuple[int, float, int]]:
 
 def _fields(line: str) -> Table:
     return dict(word.split("=", 1) for word in line.split() if "=" in word)
-
-
-def _minutes(text: str) -> float:
-    """Slurm's [days-]hours:minutes:seconds."""
-    if text in UNLIMITED:
-        return float("inf")
-    days, _, clock = text.rpartition("-")
-    hours, minutes, seconds = map(int, clock.split(":"))
-    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
 
 
 def _limit(text: str, default: int) -> int:
