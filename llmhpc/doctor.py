@@ -33,7 +33,11 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0, 1 if there is a problem, 2 if the call is wrong."""
     options = _options(arguments)
     # whatever stops us: the job is cancelled, its folder removed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a shell's background job starts with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         site = read_site(getpass.getuser())
         partition = _partition(site, options.partition)

@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -155,4 +156,6 @@ def local_run(tmp_path_factory, tiny) -> SimpleNamespace:
     command = [sys.executable, "-m", "llmhpc.launch", *tiny, f"root={root}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
-    return SimpleNamespace(root=root, out=done.stdout)
+    (launch,) = root.glob("launches/*.json")
+    homes = {s["name"]: Path(s["out"]) for s in json.loads(launch.read_text())["steps"]}
+    return SimpleNamespace(root=root, out=done.stdout, homes=homes)

@@ -108,7 +108,7 @@ def test_force_makes_warnings_of_estimates_only(tmp_path):
 
 def test_a_dry_run_adds_up_tokens_bytes_and_files(tmp_path, tokenized):
     last = launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()[-1]
-    assert "trains on 655,360 tokens; writes about 0.3 GB in" in last
+    assert "trains on 819,200 tokens; writes about 0.3 GB in" in last
     tokenized(1_000_000)
     assert launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()[-1].startswith("8 steps")
 
@@ -151,9 +151,9 @@ def test_tokens_that_are_read_too_often(findings, tokenized):
     name = tokenized(100_000)
     message = only(findings(), estimate=True)
     assert message.startswith(
-        f"stages.train.schedule.steps=320: 6.6 times through the 100,000 tokens of {name}; at most 195"
+        f"stages.train.schedule.steps=400: 8.2 times through the 100,000 tokens of {name}; at most 195"
     )
-    tokenized(200_000)
+    tokenized(300_000)
     assert findings() == []
 
 
@@ -170,7 +170,7 @@ def test_checkpoints_that_come_after_the_end_of_the_job(findings, step):
     log = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "sec'
     (earlier.out / "metrics.jsonl").write_text(log)
     assert only(findings(), estimate=True) == (
-        f"stages.train.checkpoint_every=80: 80.0 min at 60 s a step ({earlier.out.name}),"
+        f"stages.train.checkpoint_every=100: 100.0 min at 60 s a step ({earlier.out.name}),"
         " resources.timeout_min=60; at most 54"
     )
     assert findings("stages.train.checkpoint_every=54") == []

@@ -204,7 +204,7 @@ def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
 
     home = evaluated.parent / "report-12345678"
     stage = Config(needs={"scores": "evaluate"}, title="quickstart")
-    asked = Step("report", stage, 0, "12345678", home, {"scores": evaluated}, ("evaluate",))
+    asked = Step("report", stage, 0, "12345678", home, {"scores": evaluated})
     artifact.order(asked)
     assert step.main([str(home)]) == 0
     counts = read_json(home / "manifest.json")["counts"]
