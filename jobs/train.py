@@ -104,6 +104,11 @@ class Config(Stage):
         """Every checkpoint is kept, with its export."""
         return outlook.footprint(self.model, self.parallel, self.schedule, self.checkpoint_every)
 
+    def expected_seconds(self, out: Path) -> float | None:
+        """Steps times the seconds of one in this run or one like it."""
+        measured = outlook.seconds_per_step(out, self.model, self.parallel, self.schedule)
+        return self.schedule.steps * measured[0] if measured else None
+
     def tokens(self) -> int:
         """Tokens of all steps."""
         return self.schedule.steps * self.schedule.tokens_per_step()

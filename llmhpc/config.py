@@ -1,5 +1,6 @@
 """Every setting of a run: names, types, defaults, checks. YAML in conf/ only picks values."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -59,6 +60,31 @@ class Resources:
         at_least(self, "gpu_mem_gb", 1)
 
 
+class Runtime(Enum):
+    """What opens a container image on the nodes."""
+
+    apptainer = "apptainer"
+    pyxis = "pyxis"
+
+
+@dataclass(kw_only=True, slots=True)
+class Environment:
+    """What a job sets up before Python starts; a stage's own comes after the cluster's, and wins."""
+
+    modules: list[str] = field(default_factory=list)  # module load
+    variables: dict[str, str] = field(default_factory=dict)
+    setup: list[str] = field(default_factory=list)  # lines of shell, as they are
+    python: str | None = None  # the interpreter; default: the one that launches
+    image: str | None = None  # a container image that holds the interpreter
+    runtime: Runtime = Runtime.apptainer
+    mounts: list[str] = field(default_factory=list)  # host:container, beside the root
+
+    def __post_init__(self) -> None:
+        for name in self.variables:
+            if not name.isidentifier():
+                raise ConfigError(f"variables.{name}: a name of letters, digits and _")
+
+
 @dataclass(kw_only=True, slots=True)
 class Stage:
     """What every stage has; jobs/<kind>.py adds the rest.
@@ -78,6 +104,7 @@ class Stage:
     needs: dict[str, str] = field(default_factory=dict, metadata=NOT_IDENTITY)
     ranks: int = 1  # array tasks, which is also the number of output shards
     resources: Resources = field(default_factory=Resources, metadata=NOT_IDENTITY)
+    environment: Environment = field(default_factory=Environment, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         at_least(self, "ranks", 1)
@@ -109,6 +136,10 @@ class Stage:
     def will_write(self, input_bytes: int) -> Footprint:
         """How much this stage writes if its inputs have ``input_bytes`` (0: not known)."""
         return Footprint(input_bytes, self.ranks)
+
+    def expected_seconds(self, out: Path) -> float | None:
+        """How long all of a task's work takes, by what was measured in ``out`` or beside it; None if unknown."""
+        return None
 
     def tokens(self) -> int:
         """Tokens that a model is trained on here."""
@@ -168,7 +199,7 @@ class Cluster:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    python: str | None = None  # the interpreter of the nodes; default: the one that launches
+    environment: Environment = field(default_factory=Environment)
     slurm: dict[str, str] = field(
         default_factory=dict
     )  # further sbatch options: name without dashes -> value
@@ -176,15 +207,15 @@ class Cluster:
     requeue: bool = (
         True  # a cut training goes back into the queue as the same job, where scontrol can
     )
-    links: int = (
-        1  # jobs submitted at once for a training, each going on where the one before was cut
-    )
+    # jobs submitted at once for a training, each going on where the one before was cut; 0: one where it can requeue
+    # itself, else as many as the time of a step asks for that was measured before
+    links: int = 0
     recovery: Recovery = field(default_factory=Recovery)
 
     def __post_init__(self) -> None:
         at_least(self, "max_parallel", 0)
         at_least(self, "warning_s", 1)
-        at_least(self, "links", 1)
+        at_least(self, "links", 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -207,6 +238,13 @@ class Config:
     cluster: Cluster = field(default_factory=Cluster)
     notify: Notify = field(default_factory=Notify)
     stages: dict[str, Stage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, name in (("name", self.name), *(("stages", name) for name in self.stages)):
+            if name != MISSING and not re.fullmatch(r"[\w.-]+", name):
+                raise ConfigError(f"{what}={name!r}: letters, digits, and _ . - only")
+        if "%" in self.root or not self.root.isprintable():  # Slurm fills in patterns such as %j
+            raise ConfigError(f"root={self.root!r}: a path without % and control characters")
 
 
 def at_least(owner: object, name: str, least: float) -> None:

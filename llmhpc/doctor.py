@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -170,7 +169,7 @@ def cluster_yaml(
     lines += [f"account: {text(account)}"] if account else []
     lines += [f"# account: {text(name)}" for name in accounts]
     lines += [f"# qos: {text(name)}" for name in site.qos]
-    lines += [f"python: {text(shlex.quote(sys.executable))}"]
+    lines += ["environment:", f"  python: {text(sys.executable)}"]
     lines += [f"# {c.name}: {c.found}: {c.means}" for c in telling]
     return "\n".join(lines) + "\n"
 

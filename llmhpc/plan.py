@@ -38,22 +38,23 @@ def plan(cfg: Config) -> list[Step]:
         stage = cfg.stages[name]
         _check(name, stage, cfg.stages)
         seed = cfg.seed if stage.seeded else 0
-        identity = {
-            "config": plain(stage, identity_only=True),
-            "inputs": {role: steps[need].fingerprint for role, need in sorted(stage.needs.items())},
-            "seed": seed,
-        }
-        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        fingerprint = digest[:FINGERPRINT_DIGITS]
+        inputs = {role: steps[need].fingerprint for role, need in sorted(stage.needs.items())}
+        mark = fingerprint(plain(stage, identity_only=True), inputs, seed)
         steps[name] = Step(
             name=name,
             stage=stage,
             seed=seed,
-            fingerprint=fingerprint,
-            out=Path(cfg.root).absolute() / f"{name}-{fingerprint}",
+            fingerprint=mark,
+            out=Path(cfg.root).absolute() / f"{name}-{mark}",
             inputs={role: steps[need].out for role, need in sorted(stage.needs.items())},
         )
     return list(steps.values())
+
+
+def fingerprint(identity: dict[str, Any], inputs: dict[str, str], seed: int) -> str:
+    """What tells a step from any other: its settings, the fingerprints of its inputs by role, its seed."""
+    text = json.dumps({"config": identity, "inputs": inputs, "seed": seed})
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def union(plans: Iterable[list[Step]]) -> list[Step]:

@@ -4,6 +4,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+COMMIT = "commit.txt"
 PACKAGES = (
     "llmhpc",
     "datatrove",
@@ -34,18 +35,24 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``+changes`` if files differ from it; "" outside a checkout."""
+    """The commit of the code that runs, with ``+changes`` if files differ from it; "" where there is none."""
     here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+    if (noted := here.parent / COMMIT).exists():  # a snapshot knows where it came from
+        return noted.read_text()
+    head = _git("rev-parse", "HEAD").strip()
+    return head + ("+changes" if head and _git("status", "--porcelain", "-uno").strip() else "")
+
+
+def changes() -> str:
+    """What differs from that commit, as a diff; new files that git does not know are not in it."""
+    return _git("diff", "HEAD", "--", ":/")
+
+
+def _git(*words: str) -> str:
+    """What git says of the checkout that this code lies in; "" outside of one."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True
-        )
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], check=False, capture_output=True, text=True
-        )
+        call = subprocess.run([*git, *words], check=False, capture_output=True, text=True)
     except FileNotFoundError:
         return ""
-    if head.returncode:
-        return ""
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    return "" if call.returncode else call.stdout

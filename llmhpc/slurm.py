@@ -5,6 +5,7 @@ withdrawn and submitted behind the new gate. The rescue runs if a gate itself is
 """
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from llmhpc import artifact, attempts, claim, recovery, runs, scheduler
+from llmhpc import artifact, attempts, claim, environment, recovery, runs, scheduler, snapshot
 from llmhpc import step as node
 from llmhpc.config import Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
@@ -23,6 +24,7 @@ from llmhpc.plan import Step
 
 GATE_TIMEOUT_MIN = 60
 GATE_MEM_GB = 1
+MAX_LINKS = 50
 
 
 @dataclass
@@ -56,7 +58,7 @@ def submit(
     last: dict[Path, str] = {}  # step -> the job that seals it
     with only_one(launch.parent / ".submit.lock"):
         queue = _queue(steps)
-        site = _Site(cluster, launch, scheduler.max_array_size())
+        site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
         for step in steps:
             if artifact.sealed(step.out):
                 continue
@@ -186,6 +188,7 @@ class _Site:
     cluster: Cluster
     launch: Path
     largest_array: int
+    code: Path  # snapshot of the code that the jobs run
 
 
 class _Submitter:
@@ -195,6 +198,9 @@ class _Submitter:
         self, site: _Site, step: Step, after: list[str], decision: recovery.Decision
     ) -> None:
         self.site, self.step, self.after, self.decision = site, step, after, decision
+        self.script = environment.script(
+            site.cluster.environment, step.stage.environment, root=step.out.parent, code=site.code
+        )
         self.jobs: dict[str, Any] = {
             "submitted": False,
             "after": after,
@@ -233,10 +239,19 @@ class _Submitter:
         return gate.job_id
 
     def _requeues(self) -> bool:
-        return self.site.cluster.requeue and self.site.cluster.links == 1
+        return self.site.cluster.requeue and self.site.cluster.links <= 1
+
+    def _link_count(self) -> int:
+        """Jobs of a training in a row: what is left over of them leaves the queue when one comes to the end."""
+        cluster, stage = self.site.cluster, self.step.stage
+        if not stage.in_place or cluster.links or cluster.requeue:
+            return cluster.links if stage.in_place and cluster.links else 1
+        expected = stage.expected_seconds(self.step.out)
+        usable = 60 * stage.resources.timeout_min - cluster.warning_s
+        return min(MAX_LINKS, math.ceil(expected / usable)) if expected and usable > 0 else 1
 
     def _is_linked(self, ranks: list[int]) -> bool:
-        return bool(ranks) and self.step.stage.in_place and self.site.cluster.links > 1
+        return bool(ranks) and self._link_count() > 1
 
     def _arrays(self, phase: Phase, ranks: list[int], after: list[str]) -> list[str]:
         ids = []
@@ -252,7 +267,7 @@ class _Submitter:
     def _links(self, phase: Phase, after: list[str]) -> list[str]:
         """The same task several times: each starts only if none before it came to the end."""
         ids: list[str] = []
-        for _ in range(self.site.cluster.links):
+        for _ in range(self._link_count()):
             executor = self._task_executor(phase, [*_ok(after), *_after("afternotok", ids)])
             job = executor.submit(node.run_job, str(self.step.out), phase.name, 0, self._requeues())
             ids.append(job.job_id)
@@ -268,6 +283,7 @@ class _Submitter:
         more = {"exclude": ",".join(self.decision.excluded)} if self.decision.excluded else {}
         gpus = {"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}
         executor = self._executor(phase.name, waits, **more)
+        srun = [f"--cpus-per-task={resources.cpus}", *self.script.srun]
         executor.update_parameters(
             slurm_array_parallelism=cluster.max_parallel or self.site.largest_array,
             slurm_signal_delay_s=cluster.warning_s,
@@ -276,7 +292,7 @@ class _Submitter:
             cpus_per_task=resources.cpus,
             nodes=resources.nodes,
             tasks_per_node=self.step.stage.processes() // resources.nodes,
-            slurm_srun_args=[f"--cpus-per-task={resources.cpus}"],
+            slurm_srun_args=srun,
             **gpus,
         )
         return executor
@@ -287,7 +303,7 @@ class _Submitter:
         executor = submitit.AutoExecutor(
             folder=self.step.out / artifact.LOGS / "%j",
             cluster="slurm",
-            slurm_python=cluster.python,
+            slurm_python=self.script.python,
         )
         extra: dict[str, Any] = dict(cluster.slurm) | more | {"kill-on-invalid-dep": "yes"}
         extra |= {"dependency": ",".join(waits)} if waits else {}
@@ -297,6 +313,8 @@ class _Submitter:
             name=f"{self.step.out.name}.{part}",
             slurm_partition=cluster.partition,
             slurm_comment=str(self.step.out),
+            slurm_setup=self.script.setup,
+            slurm_srun_args=self.script.srun,
             slurm_additional_parameters=extra,
             stderr_to_stdout=True,
             timeout_min=GATE_TIMEOUT_MIN,

@@ -22,6 +22,7 @@ from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import read_json
 from llmhpc.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
 
+PIPE_WIDTH = 200
 WATCH_EVERY_S = 10  # of a scheduler that others use too
 
 
@@ -58,7 +59,9 @@ def _table(found: list[dict[str, Any]]) -> Table:
     names = [row["name"] for row in found]
     for title in ("step", "state", "seconds", "attempts", "CPU-h", "GPU-h", ""):
         number = title in ("seconds", "attempts", "CPU-h", "GPU-h")
-        table.add_column(title, justify="right" if number else "left", no_wrap=bool(title))
+        table.add_column(
+            title, justify="right" if number else "left", no_wrap=bool(title), overflow="fold"
+        )
     for row in found:
         cost, seconds = row["cost"], row["seconds"]
         failed = f" ({cost['failed']} failed)" if cost["failed"] else ""
@@ -99,7 +102,8 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(shown, indent=1))
     elif not options.watch:
-        Console(highlight=False, soft_wrap=True).print(_table(shown))
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        Console(highlight=False, width=width).print(_table(shown))
     return int(any(row["state"] == FAILED for row in found))
 
 

@@ -18,10 +18,12 @@ from llmhpc.attempts import Attempt
 from llmhpc.config import Phase, Stage
 from llmhpc.errors import ArtifactError, ConfigError, Interrupted, LlmhpcError, StageError
 from llmhpc.files import read_json, write_json
+from llmhpc.plan import fingerprint, plain
 from llmhpc.registry import load, revive
 from llmhpc.task import Task
 
 REQUEUE_S = 60
+EDITED = "LLMHPC_EDITED_STEP"  # environment variable: take a step.json as it is
 INTERRUPTED = 75  # exit status "try again" of sysexits.h
 
 
@@ -35,6 +37,7 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
     home = Path(home)
     if artifact.sealed(home) or artifact.mark_path(home, phase, rank).exists():
         return
+    _check_order(home)
     stage, processes = stage_of(home), _order(home)["processes"]
     process = process_index(processes)
     with Attempt(home, phase, rank, stage.resources, (process, processes)) as attempt:
@@ -71,6 +74,7 @@ def gate(home: str | Path, phase: str) -> None:
     home = Path(home)
     if artifact.sealed(home):
         return
+    _check_order(home)
     phases = stage_of(home).phases()
     _gate_note(home, phase).unlink(missing_ok=True)
     try:
@@ -188,6 +192,7 @@ def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
             "host": socket.gethostname(),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
+            "code": str(Path(__file__).parent),
         },
     )
     for leftover in (artifact.WORK, artifact.SCRATCH, artifact.PROGRESS):
@@ -199,6 +204,18 @@ def _order(home: Path) -> dict[str, Any]:
     if order is None:
         raise ArtifactError(f"{home}/{artifact.STEP} is not there: not a step's directory")
     return order
+
+
+def _check_order(home: Path) -> None:
+    """Raise ArtifactError if step.json was edited since the launcher wrote it, unless that is asked for."""
+    order = _order(home)
+    inputs = {role: Path(path).name.rpartition("-")[2] for role, path in order["inputs"].items()}
+    wanted = fingerprint(plain(stage_of(home), identity_only=True), inputs, order["seed"])
+    if order["fingerprint"] != wanted and os.environ.get(EDITED) != "1":
+        raise ArtifactError(
+            f"{home}/{artifact.STEP} was edited: fingerprint={order['fingerprint']}, its settings have {wanted};"
+            f" launch with the change, or set {EDITED}=1 for an artifact that is not what its name says"
+        )
 
 
 def main(arguments: list[str]) -> int:

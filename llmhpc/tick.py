@@ -85,9 +85,10 @@ def _notify(launch: Path, record: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0; also if another tick is at work."""
+    """Exit status: 0, also if another tick is at work; 1 with --open if no run is open any more."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.tick", description=__doc__)
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"))
+    parser.add_argument("--open", action="store_true", help="exit status 1 if no run is open")
     options = parser.parse_args(arguments)
     folder = options.root / runs.LAUNCHES
     if not folder.is_dir():
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> int:
             return 0
         for line in tick(options.root):
             print(line)
-    return 0
+    return int(options.open and not runs.open_ones(options.root))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_the_written_file_is_yaml_whatever_a_partition_is_called():
         "executor": "slurm",
         "partition": "on",
         "account": "me",
-        "python": sys.executable,
+        "environment": {"python": sys.executable},
     }
     assert '# account: "nlp"\n' in text
     assert '# partition: "low"' in text

@@ -40,6 +40,8 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["a b"], ["a b", "key=value"]),
         (["stages.train.schedule.sequence_length=64"],
          ["stages.evaluate.continuation_bytes=64", "32 or less", "sequence_length=64"]),
+        (["name='$(touch x)'"], ["name='$(touch x)'", "letters"]),
+        (["root='a%j'"], ["root='a%j'", "without %"]),
         (["model=llama_7b"], ["model=llama_7b", "llama_4m"]),
         (["cluster.executor=pbs"], ["cluster.executor=pbs", "slurm"]),
         (["root=/proc/nothing"], ["root=/proc/nothing", "cannot be written"]),

@@ -18,6 +18,8 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "plan": {"config", "errors"},
     "compose": {"config", "errors", "registry"},
     "provenance": set(),
+    "snapshot": {"provenance"},
+    "environment": {"config"},
     "scheduler": {"errors"},
     "artifact": {"errors", "files", "plan"},
     "claim": {"artifact", "files", "scheduler"},
@@ -25,12 +27,14 @@ FRAMEWORK = {  # a module of llmhpc -> the modules of llmhpc that it may import
     "recovery": {"attempts", "config"},
     "ledger": {"artifact", "attempts", "files"},
     "step": {
-        "artifact", "attempts", "config", "errors", "files", "ledger", "provenance", "registry", "scheduler", "task",
+        "artifact", "attempts", "config", "errors", "files", "ledger", "plan", "provenance", "registry", "scheduler",
+        "task",
     },
     "state": {"artifact", "attempts", "claim", "config", "files", "plan"},
     "runs": {"artifact", "config", "errors", "files", "plan", "registry"},
     "slurm": {
-        "artifact", "attempts", "claim", "config", "errors", "files", "plan", "recovery", "runs", "scheduler", "step",
+        "artifact", "attempts", "claim", "config", "environment", "errors", "files", "plan", "recovery", "runs",
+        "scheduler", "snapshot", "step",
     },
     "display": {"files", "plan"},
     "local": {

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import pytest
 
+from llmhpc.compose import points
 from llmhpc.config import Config, Resources, Stage
 from llmhpc.errors import ConfigError
-from llmhpc.plan import plan
+from llmhpc.plan import fingerprint, plain, plan, union
 
 
 @dataclass(kw_only=True, slots=True)
@@ -119,3 +120,34 @@ def test_a_stage_can_refuse_what_plays_its_role():
     cfg.stages["b"] = Choosy(needs={"documents": "a"})
     with pytest.raises(ConfigError, match="stages.b.needs.documents: 3 pages; 4 or more"):
         plan(cfg)
+
+
+def test_points_of_a_sweep_share_the_steps_that_are_the_same():
+    steps = union([plan(run(seed=seed)) for seed in (0, 1, 2)])
+    assert [step.name for step in steps] == ["a", "b", "c", "c", "c"]
+    assert len({step.out for step in steps}) == 5
+
+
+def test_every_combination_of_listed_values_is_a_point():
+    found = points(["seed=1,2", "stages.filter.ranks=2,3", "name=x"])
+    assert list(found) == [
+        "seed=1 stages.filter.ranks=2", "seed=1 stages.filter.ranks=3",
+        "seed=2 stages.filter.ranks=2", "seed=2 stages.filter.ranks=3",
+    ]  # fmt: skip
+    assert [cfg.seed for cfg in found.values()] == [1, 1, 2, 2]
+    with pytest.raises(ConfigError, match="seed=x"):
+        points(["seed=1,x"])
+
+
+def test_a_fingerprint_is_that_of_settings_inputs_and_seed():
+    step = plan(run(seed=3))[2]
+    inputs = {role: path.name.rpartition("-")[2] for role, path in step.inputs.items()}
+    assert fingerprint(plain(step.stage, identity_only=True), inputs, 3) == step.fingerprint
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "$(x)", "a\nb", "\u00e9'"])
+def test_a_name_that_could_reach_a_shell_is_refused(name):
+    with pytest.raises(ConfigError, match="letters, digits"):
+        Config(name=name)
+    with pytest.raises(ConfigError, match="letters, digits"):
+        Config(name="good", stages={name: Source()})

@@ -173,6 +173,7 @@ def test_checkpoints_that_come_after_the_end_of_the_job(findings, step):
         f"stages.train.checkpoint_every=100: 100.0 min at 60 s a step ({earlier.out.name}),"
         " resources.timeout_min=60; at most 54"
     )
+    assert earlier.stage.expected_seconds(earlier.out) == 400 * 60  # by which links are counted
     assert findings("stages.train.checkpoint_every=54") == []
     assert findings("stages.train.parallel.micro_batch=2") == []  # another layout has another speed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhpc.compose import compose
+from llmhpc.compose import compose, points
 from llmhpc.plan import plan
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,9 @@ def test_every_link_leads_somewhere(document):
     "command", re.findall(r"^python -m llmhpc\.launch.*$", BLOCKS, re.MULTILINE)
 )
 def test_every_launch_in_the_readme_plans(command):
-    assert plan(compose(shlex.split(command)[3:]))
+    words = shlex.split(command)[3:]
+    many = points([word for word in words if word != "-m"]) if "-m" in words else {}
+    assert all(map(plan, many.values())) if many else plan(compose(words))
 
 
 def test_every_module_of_the_framework_is_in_the_tree():
@@ -40,6 +42,6 @@ def test_every_module_of_the_framework_is_in_the_tree():
 
 
 def test_every_script_the_readme_names_is_there_and_can_be_run():
-    for name in set(re.findall(r"sbatch/\w+(?:\.sbatch)?", README)):
+    for name in set(re.findall(r"sbatch/\w+(?:\.sbatch|\.scrontab)?", README)):
         assert (ROOT / name).is_file(), name
     assert (ROOT / "sbatch" / "devcluster").stat().st_mode & 0o111

@@ -88,7 +88,7 @@ def pace(
     timeout_min: int,
 ) -> Iterator[Finding]:
     """Whether a job reaches its first checkpoint, by the speed of an earlier run like this one."""
-    if (measured := _seconds_per_step(out, model, parallel, schedule)) is None:
+    if (measured := seconds_per_step(out, model, parallel, schedule)) is None:
         return
     seconds, source = measured
     limit = timeout_min * 60 * (1 - SPARE)
@@ -101,7 +101,7 @@ def pace(
         )
 
 
-def _seconds_per_step(
+def seconds_per_step(
     out: Path, model: Model, parallel: Parallel, schedule: Schedule
 ) -> tuple[float, str] | None:
     """Mean time of a step and the directory it was measured in: this one, or that of the same work."""

@@ -200,11 +200,13 @@ def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
     from llmhpc import artifact, step
     from llmhpc.files import read_json
     from llmhpc.jobs.report import Config
-    from llmhpc.plan import Step
+    from llmhpc.plan import Step, fingerprint, plain
 
     home = evaluated.parent / "report-12345678"
     stage = Config(needs={"scores": "evaluate"}, title="quickstart")
-    asked = Step("report", stage, 0, "12345678", home, {"scores": evaluated})
+    inputs = {"scores": evaluated.name.rpartition("-")[2]}
+    mark = fingerprint(plain(stage, identity_only=True), inputs, 0)
+    asked = Step("report", stage, 0, mark, home, {"scores": evaluated})
     artifact.order(asked)
     assert step.main([str(home)]) == 0
     counts = read_json(home / "manifest.json")["counts"]

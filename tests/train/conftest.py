@@ -15,12 +15,13 @@ from llmhpc import artifact
 from llmhpc.files import write_json
 from llmhpc.jobs import train as stage
 from llmhpc.models.llama import Config as Llama
-from llmhpc.plan import Step
+from llmhpc.plan import Step, fingerprint, plain
 from llmhpc.step import gate, run_task
 from llmhpc.train.settings import Parallel, Schedule
 
 VOCABULARY = 128
 TOKENS = 20_000
+SEED = 7
 JOBS = itertools.count(os.getpid() * 1000)
 RUN_TASK = "import sys; from llmhpc.step import run_task; run_task(sys.argv[1], 'main', 0)"
 
@@ -82,7 +83,9 @@ class Runs:
 
     def order(self, home, **changes):
         cfg = self.settings(**changes)
-        artifact.order(Step("train", cfg, 7, "0" * 8, home, self.inputs))
+        inputs = {role: path.name for role, path in self.inputs.items()}
+        mark = fingerprint(plain(cfg, identity_only=True), inputs, SEED)
+        artifact.order(Step("train", cfg, SEED, mark, home, self.inputs))
         return cfg
 
     def here(self, home, **changes):

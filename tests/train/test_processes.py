@@ -95,3 +95,24 @@ def test_training_learns_and_counts_what_it_did(runs, single):
     assert (layout["processes"], layout["device"], layout["micro_batches"]) == (1, "cpu", 4)
     assert layout["attention"].startswith("sdpa: flash-attn needs CUDA")
     assert list((single / "tensorboard").glob("events.*"))
+
+
+def test_a_step_that_was_edited_is_refused_unless_asked_for(runs, tmp_path, monkeypatch):
+    import json
+
+    import pytest
+
+    from llmhpc.errors import ArtifactError
+    from llmhpc.step import run_task
+
+    home = tmp_path / "run"
+    runs.order(home)
+    order = json.loads((home / "step.json").read_text())
+    order["config"]["schedule"]["steps"] = 2
+    (home / "step.json").write_text(json.dumps(order))
+    with pytest.raises(ArtifactError, match="step.json was edited: fingerprint="):
+        run_task(home, "main", 0)
+    assert not (home / "attempts").exists()
+    monkeypatch.setenv("LLMHPC_EDITED_STEP", "1")
+    run_task(home, "main", 0)
+    assert len(runs.records(home)) == 2

@@ -1,0 +1,88 @@
+"""What is done about tasks that ended badly, told from the records alone."""
+
+import pytest
+
+from llmhpc import attempts, ledger, recovery
+from llmhpc.config import Phase, Recovery
+
+MAIN = Phase("main", 4)
+
+
+def ended(home, rank: int, cause: str, **more) -> None:
+    attempts.note(home, "main", rank, cause, **more)
+
+
+def decide(home, *ranks: int, since: float = 0.0, **policy) -> recovery.Decision:
+    return recovery.decide(home, MAIN, ranks, Recovery(**policy), since)
+
+
+def test_a_task_that_never_began_just_starts(tmp_path):
+    assert decide(tmp_path, 0, 1) == recovery.Decision()
+
+
+def test_an_error_stops_at_once_and_says_what_it_was_and_where(tmp_path):
+    ended(tmp_path, 1, "error", error="page 7 is no page", log="/logs/7")
+    said = decide(tmp_path, 0, 1).stop
+    assert said == "rank 1: page 7 is no page (cluster.recovery.error=0); log: /logs/7"
+
+
+@pytest.mark.parametrize(
+    "cause", ["preempted", "node_fail", "killed", "cancelled", "disk_full", "requeued"]
+)
+def test_what_comes_from_outside_starts_again_until_it_comes_too_often(tmp_path, cause):
+    for _ in range(2):
+        ended(tmp_path, 2, cause)
+    assert decide(tmp_path, 2, **{cause: 2}).stop == ""
+    ended(tmp_path, 2, cause)
+    said = decide(tmp_path, 2, **{cause: 2}).stop
+    assert said == f"rank 2: {cause}, 3 times (cluster.recovery.{cause}=2)"
+
+
+def test_what_saved_its_work_is_not_counted(tmp_path):
+    for _ in range(9):
+        ended(tmp_path, 0, "timeout", saved=1.0)
+    assert decide(tmp_path, 0, timeout=1).stop == ""
+
+
+def test_what_was_before_a_person_launched_again_is_not_counted(tmp_path):
+    ended(tmp_path, 0, "error")
+    (record,) = attempts.every(tmp_path)
+    assert decide(tmp_path, 0, since=record["begin"] + 1).stop == ""
+
+
+def test_out_of_memory_asks_for_more_each_time(tmp_path):
+    ended(tmp_path, 0, "out_of_memory")
+    ended(tmp_path, 3, "out_of_memory")
+    ended(tmp_path, 3, "out_of_memory")
+    assert decide(tmp_path, 0, 3, memory_factor=1.5).memory == 1.5**2
+    assert decide(tmp_path, 0, memory_factor=1.5).memory == 1.5
+
+
+def test_a_node_that_failed_twice_is_left_out(tmp_path):
+    ended(tmp_path, 0, "node_fail", node="n1")
+    ended(tmp_path, 1, "node_fail", node="n2")
+    assert decide(tmp_path, 0, 1).excluded == ()
+    ended(tmp_path, 2, "node_fail", node="n1")
+    assert decide(tmp_path, 0, 1, 2).excluded == ("n1",)
+    assert decide(tmp_path, 0, 1, 2, exclude_node_after=0).excluded == ()
+
+
+def test_many_ranks_that_stop_are_not_all_listed(tmp_path):
+    for rank in range(7):
+        ended(tmp_path, rank, "error", error="no")
+    assert decide(tmp_path, *range(7)).stop.endswith("; and 2 more ranks")
+
+
+def record(begin: float, end: float, cause: str, **more) -> dict:
+    return {"begin": begin, "end": end, "cause": cause, "cpus": 2, "gpus": 4} | more
+
+
+def test_the_ledger_tells_what_was_lost_from_what_was_saved():
+    hour = 3600.0
+    cost = ledger.of_records([
+        record(0, hour, "killed", saved=0.75 * hour),
+        record(hour, 2 * hour, "node_fail"),
+        record(2 * hour, 4 * hour, "done"),
+    ])  # fmt: skip
+    assert cost == ledger.Cost(8.0, 16.0, 2.5, 5.0, 3, 2)
+    assert cost.goodput == pytest.approx(1 - 5 / 16)
