@@ -82,7 +82,8 @@ def test_the_written_cluster_plans_and_is_not_written_over(slurm, tmp_path):
         assert done.returncode == 0, done.stderr
         assert 'partition: "high"' in file.read_text().splitlines()[2]
         launch = [sys.executable, "-m", "llmhpc.launch", f"cluster={name}", "dry_run=true"]
-        assert "steps to run" in subprocess.check_output([*launch, f"root={tmp_path}"], text=True)
+        plan = subprocess.check_output([*launch, f"root={tmp_path}"], text=True, env=slurm)
+        assert "steps to run" in plan
         again = doctor(slurm, tmp_path, "--write", name)
         assert again.returncode == 2
         assert f"{file} is there already" in again.stderr

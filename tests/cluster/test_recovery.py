@@ -1,0 +1,188 @@
+"""What happens to tasks, gates and trainings that are killed, cancelled or cut on a real Slurm."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from llmhpc.files import read_json
+
+pytestmark = pytest.mark.slurm
+LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
+
+
+@pytest.fixture
+def data(tiny) -> list[str]:
+    """Only the first two steps."""
+    return [o for o in tiny if not o.startswith(("model", "parallel"))][:2] + [
+        f"~stages.{name}" for name in LATER
+    ] + ["~model", "~parallel", "~schedule"]  # fmt: skip
+
+
+def files(root: Path, step: str) -> dict:
+    return read_json(next(root.glob(f"{step}-*/manifest.json")))["files"]
+
+
+def begun(user, step: str) -> list[dict]:
+    """Attempts of a step that go on."""
+    return [record for record in user.attempts(step) if "end" not in record]
+
+
+def test_killed_and_cancelled_tasks_are_started_again_alone(user, data, local_run):
+    user.launch(*data)
+    user.wait_for(lambda: len(begun(user, "filter")) >= 2)
+    killed, cancelled = begun(user, "filter")[:2]
+    os.kill(killed["pid"], signal.SIGKILL)
+    user.run("scancel", cancelled["job"])
+    user.done()
+    causes = {(r["rank"], r["cause"]) for r in user.attempts("filter")}
+    assert {(killed["rank"], "killed"), (cancelled["rank"], "cancelled")} <= causes
+    assert len(user.attempts("filter")) == 6  # four ranks, two of them twice
+    for step in ("collect", "filter"):
+        assert files(user.root, step) == read_json(local_run.homes[step] / "manifest.json")["files"]
+
+
+def test_a_killed_gate_is_rescued(user, data):
+    user.launch(*data)
+    jobs = read_json(next(user.root.glob("collect-*/jobs.json")))
+    user.wait_for(lambda: user.running(".gate"))
+    user.run("scancel", "--signal=KILL", jobs["gates"]["main"])
+    user.done()
+
+
+def test_a_cause_that_comes_too_often_stops_the_run_and_says_so(user, data):
+    user.launch(*data, "cluster.recovery.cancelled=1")
+    for _ in range(2):
+        user.wait_for(lambda: begun(user, "filter"))
+        user.run("scancel", begun(user, "filter")[0]["job"].split("_")[0])
+        user.wait_for(
+            lambda: not begun(user, "filter") or user.status()["filter"]["state"] == "failed"
+        )
+    rows = user.settled()
+    assert rows["filter"]["state"] == "failed"
+    assert "cancelled, 2 times (cluster.recovery.cancelled=1)" in rows["filter"]["note"]
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
+    (launch,) = user.root.glob("launches/*.json")
+    assert read_json(launch)["ended"] == "failed"
+
+
+def test_a_cancelled_run_stays_cancelled_until_it_is_launched_again(user, data, tmp_path):
+    told = tmp_path / "told"
+    notify = f"notify.command=[tee,{told}]"
+    user.launch(*data, notify)
+    user.wait_for(lambda: begun(user, "filter"))
+    out = user.python("cancel", "--root", user.root).stdout
+    assert "cancelled: filter-" in out
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
+    assert user.python("tick", user.root).stdout == ""
+    assert user.status()["filter"]["state"] != "done"
+    user.launch(*data, notify)
+    user.done()
+    assert "told" in user.python("tick", user.root).stdout
+    assert json.loads(told.read_text())["state"] == "done"
+    assert user.python("tick", user.root).stdout == ""  # once
+
+
+def test_a_tick_submits_what_was_taken_off_the_queue_by_hand(user, data):
+    user.launch(*data)
+    user.wait_for(lambda: begun(user, "collect") or begun(user, "filter"))
+    user.run("scancel", "--me")
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
+    assert "submitted again" in user.python("tick", user.root).stdout
+    user.done()
+
+
+def test_logs_are_found_by_step_and_rank(user, data):
+    user.launch(*data)
+    user.done()
+    shown = user.python("logs", "filter", "2", "--root", user.root)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr.startswith(f"==> {user.root}/filter-")
+    assert "submitit" in shown.stdout
+    assert user.python("logs", "filter", "--gate", "--root", user.root).returncode == 0
+    wrong = user.python("logs", "filter", "9", "--root", user.root)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "ranks 0 to 3 have begun" in wrong.stderr
+    assert "this run has collect, filter" in user.python("logs", "x", "--root", user.root).stderr
+
+
+def test_points_of_a_sweep_share_what_they_have_in_common(user, data):
+    rule = "stages.filter.rules.gopher_quality.min_words=50,60"
+    out = user.launch("-m", *data, rule)
+    assert [line.split("-")[0] for line in out.splitlines()[:-1]] == ["collect", "filter", "filter"]
+    user.settled()
+    assert len(list(user.root.glob("filter-*/manifest.json"))) == 2
+    assert len(list(user.root.glob("collect-*"))) == 1
+
+
+def test_jobs_run_the_code_as_it_was_at_submission(user, data):
+    user.launch(*data)
+    user.done()
+    (code,) = (user.root / "code").iterdir()
+    for manifest in user.root.glob("*/manifest.json"):
+        assert read_json(manifest)["code"] == str(code / "llmhpc")
+    assert (code / "commit.txt").exists() and (code / "changes.diff").exists()
+
+
+def test_a_root_with_shell_characters_never_reaches_a_shell(user, data, tmp_path):
+    user.root = tmp_path / "a b $(touch x) 'q' \"é\" ;&"
+    quoted = str(user.root).replace("\\", "\\\\").replace('"', '\\"')
+    done = user.python("launch", "cluster=slurm", *data, f'root="{quoted}"')
+    assert done.returncode == 0, done.stderr
+    user.done()
+    assert not list(tmp_path.rglob("x"))
+
+
+def losses(root: Path) -> list[tuple]:
+    (log,) = root.glob("train-*/metrics.jsonl")
+    lines = map(json.loads, log.read_text().splitlines())
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
+
+
+def exports(root: Path) -> dict:
+    return {
+        name: f["sha256"] for name, f in files(root, "train").items() if name.startswith("exports")
+    }
+
+
+@pytest.fixture(scope="module")
+def uncut(shell, tiny, tmp_path_factory, user_of):
+    """A user whose training nobody cut, what it was launched with, and what came out."""
+    kept = [o for o in tiny if "evaluate" not in o and "schedule.steps" not in o]
+    words = [*kept, "~stages.evaluate", "~stages.report", "stages.train.schedule.steps=400",
+             "stages.train.checkpoint_every=200"]  # fmt: skip
+    user = user_of(shell, tmp_path_factory.mktemp("uncut") / "root")
+    user.launch(*words)
+    user.done()
+    return user, words, (losses(user.root), exports(user.root))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["cluster.requeue=true"],
+        ["cluster.requeue=false"],  # as where nodes have no scontrol: the gate submits a successor
+        ["cluster.links=3"],
+    ],
+    ids=["requeued", "successor", "links"],
+)
+def test_a_training_that_is_cut_ends_as_one_that_was_not(uncut, how, tmp_path):
+    user, words, expected = uncut
+    (train,) = user.root.glob("train-*")
+    train.rename(tmp_path / "before")
+    user.launch(*words, *how)
+    user.wait_for(lambda: read_json(train / "progress" / "main-00000.json"))
+    user.wait_for(lambda: read_json(train / "progress" / "main-00000.json")["done"] > 20)
+    (job,) = user.running(".main")
+    user.run("scancel", "--signal=USR2", job)  # what Slurm sends ahead of a limit
+    user.done()
+    assert (losses(user.root), exports(user.root)) == expected
+    records = user.attempts("train")
+    assert [record["cause"] for record in records] == ["preempted", "done"]
+    assert "saved" in records[0]
+    same_job = records[0]["job"] == records[1]["job"]
+    assert same_job == ("cluster.requeue=true" in how)
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")  # links and rescues leave it
+    assert sorted(path.name for path in (train / "checkpoints").glob("[0-9]*")) == ["200", "400"]
