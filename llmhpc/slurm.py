@@ -116,7 +116,8 @@ def _queue(steps: list[Step]) -> claim.Queue:
 def _alive_jobs(step: Step, after: list[str], queue: claim.Queue) -> dict[str, Any] | None:
     """The step's jobs if they will make it: they wait for the right gates, and their own next gate is there."""
     jobs = read_json(step.out / artifact.JOBS)
-    if not jobs or not jobs["submitted"] or jobs["after"] != after:
+    # it may also wait for gates that have passed meanwhile, but not lack one that is new
+    if not jobs or not jobs["submitted"] or not set(after) <= set(jobs["after"]):
         return None
     phase = next(
         (p.name for p in step.stage.phases() if artifact.missing_ranks(step.out, p.name, p.ranks)),

@@ -44,6 +44,17 @@ def test_killed_and_cancelled_tasks_are_started_again_alone(user, data, local_ru
         assert files(user.root, step) == read_json(local_run.homes[step] / "manifest.json")["files"]
 
 
+def test_a_launch_of_a_run_that_goes_on_leaves_its_tasks_alone(user, data):
+    user.launch(*data)
+    user.wait_for(lambda: len(begun(user, "filter")) >= 2)
+    before = read_json(next(user.root.glob("filter-*/jobs.json")))
+    (line,) = user.launch(*data).splitlines()[:-1]
+    assert line.split()[:2] == [next(user.root.glob("filter-*")).name, "joins"]
+    assert read_json(next(user.root.glob("filter-*/jobs.json"))) == before
+    user.done()
+    assert {record["cause"] for record in user.attempts("filter")} == {"done"}
+
+
 def test_a_killed_gate_is_rescued(user, data):
     user.launch(*data)
     jobs = read_json(next(user.root.glob("collect-*/jobs.json")))
