@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_a_tick_submits_what_was_taken_off_the_queue_by_hand(user, data):
     user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
     assert "submitted again" in user.python("tick", user.root).stdout
     user.done()
+
+
+def test_a_tick_without_cron_comes_again_until_the_run_is_over(user, data):
+    user.launch(*data)
+    user.wait_for(lambda: begun(user, "collect") or begun(user, "filter"))
+    user.run("scancel", "--me")
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
+    user.environment |= {"LLMHPC_PYTHON": sys.executable, "LLMHPC_TICK_S": "1"}
+    script = Path(__file__).parents[2] / "sbatch" / "tick.sbatch"
+    assert user.run("sbatch", "-o", "/dev/null", script, user.root).returncode == 0
+    user.wait_for(lambda: len(list(user.root.glob("*/manifest.json"))) == 2)
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")
+    ticks = user.run("squeue", "-h", "-t", "all", "-n", "llmhpc-tick", "-o", "%T").stdout.split()
+    assert len(ticks) >= 2
+    assert set(ticks) == {"COMPLETED"}
 
 
 def test_logs_are_found_by_step_and_rank(user, data):
