@@ -67,11 +67,9 @@ def test_a_killed_gate_is_rescued(user, data):
 def test_a_cause_that_comes_too_often_stops_the_run_and_says_so(user, data):
     user.launch(*data, "cluster.recovery.cancelled=1")
     for _ in range(2):
-        user.wait_for(lambda: begun(user, "filter"))
+        user.wait_for(lambda: len(begun(user, "filter")) == 4)
         user.run("scancel", begun(user, "filter")[0]["job"].split("_")[0])
-        user.wait_for(
-            lambda: not begun(user, "filter") or user.status()["filter"]["state"] == "failed"
-        )
+        user.wait_for(lambda: not begun(user, "filter"))
     rows = user.settled()
     assert rows["filter"]["state"] == "failed"
     assert "cancelled, 2 times (cluster.recovery.cancelled=1)" in rows["filter"]["note"]
