@@ -11,6 +11,7 @@ from llmhpc import scheduler
 from llmhpc.artifact import CLAIM, JOBS
 from llmhpc.files import only_one, read_json, write_json
 
+RECENT_S = 60  # jobs noted since then may not be in what Slurm said a moment ago
 OTHER_HOST_GRACE_S = 600  # a claim of a launcher on another host that has submitted nothing yet
 
 Queue = dict[str, scheduler.Job]
@@ -58,11 +59,25 @@ def alive(home: Path, queue: Queue | None = None) -> bool:
         return False
     jobs = read_json(home / JOBS)
     if jobs is not None and jobs["submitted"]:
-        known = scheduler.jobs(job_ids(jobs)) if queue is None else queue
-        return any(job in known and known[job].unfinished for job in task_keys(jobs))
+        return _queued(home, jobs, queue)
     if claim["host"] == socket.gethostname():
         return born(claim["pid"]) == claim["born"]
     return time.time() - claim["time"] < OTHER_HOST_GRACE_S
+
+
+def _queued(home: Path, jobs: dict[str, Any], queue: Queue | None) -> bool:
+    """True if one of the jobs has not ended; also if a gate put others in their place while Slurm was asked."""
+    while True:
+        known = scheduler.jobs(job_ids(jobs)) if queue is None else queue
+        if any(job in known and known[job].unfinished for job in task_keys(jobs)):
+            return True
+        path = home / JOBS
+        again = read_json(path)
+        if again is None or not again["submitted"]:
+            return True  # just being submitted
+        if again == jobs and (queue is None or time.time() - path.stat().st_mtime > RECENT_S):
+            return False
+        jobs, queue = again, None
 
 
 def job_ids(jobs: dict[str, Any] | None) -> list[str]:
