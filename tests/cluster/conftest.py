@@ -47,10 +47,14 @@ class User:
 
     def settled(self) -> dict[str, dict]:
         """The state of every step once nothing is queued or running any more."""
-        self.wait_for(
-            lambda: not {"queued", "running"} & {r["state"] for r in self.status().values()}
-        )
-        return self.status()
+        seen: list[dict[str, dict]] = []
+
+        def nothing_runs() -> bool:
+            seen.append(self.status())
+            return not {"queued", "running"} & {row["state"] for row in seen[-1].values()}
+
+        self.wait_for(nothing_runs)
+        return seen[-1]
 
     def done(self) -> dict[str, dict]:
         rows = self.settled()
