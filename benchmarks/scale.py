@@ -47,6 +47,7 @@ def timed(
         command, check=False, capture_output=True, text=True, env=environment, cwd=CHECKOUT
     )
     seconds = time.monotonic() - begun
+    print(f"    {done.stdout.strip().splitlines()[-1][:150]}", flush=True)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
     return seconds, Counter(note.read_text().split()), done.stdout
@@ -104,6 +105,7 @@ def main() -> int:
         one_step = [*(f"~stages.{stage}" for stage in later), "~model", "~parallel", "~schedule"]
         # held: what is measured is the scheduler's work, not that of ten thousand tasks on this machine
         launch = [sys.executable, "-m", "llmhpc.launch", "cluster=slurm", *one_step, f"root={root}",
+                  "stage/collect@stages.collect=commoncrawl", "stages.collect.source.dump=CC-MAIN-2024-10",
                   f"stages.collect.ranks={options.tasks}", "+cluster.slurm.hold=''"]  # fmt: skip
         rows.append(
             (f"submit one step of {options.tasks} tasks", *timed(launch, environment, note)[:2])

@@ -202,7 +202,7 @@ class Cluster:
     environment: Environment = field(default_factory=Environment)
     slurm: dict[str, str] = field(
         default_factory=dict
-    )  # further sbatch options: name without dashes -> value
+    )  # further sbatch options: name without dashes -> value, empty for a flag
     warning_s: int = 90  # how long before its time limit training is told to save
     requeue: bool = (
         True  # a cut training goes back into the queue as the same job, where scontrol can

@@ -19,18 +19,23 @@ LAUNCHES = "launches"
 
 
 def write(points: dict[str, Config], steps: list[Step]) -> Path:
-    """Record a launch below its root; ``points``: what tells a point from the others -> its settings."""
+    """Record a launch below its root; ``points``: what tells a point from the others -> its settings.
+
+    Launching what is open already is no other run: its record is taken.
+    """
     first = next(iter(points.values()))
+    root = Path(first.root).absolute()
+    # a job has another working directory
+    settings = {label: plain(cfg) | {"root": str(root)} for label, cfg in points.items()}
+    for path in open_ones(root):
+        if read(path)["points"] == settings:
+            return path
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = Path(first.root).absolute() / LAUNCHES / f"{stamp}-{os.getpid()}-{first.name}.json"
+    path = root / LAUNCHES / f"{stamp}-{os.getpid()}-{first.name}.json"
     record = {
         "name": first.name,
         "time": time.time(),
-        # a job has another working directory
-        "points": {
-            label: plain(cfg) | {"root": str(Path(cfg.root).absolute())}
-            for label, cfg in points.items()
-        },
+        "points": settings,
         "steps": [{"name": step.name, "out": str(step.out)} for step in steps],
     }
     write_json(path, record)

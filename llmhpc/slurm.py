@@ -306,7 +306,8 @@ class _Submitter:
             cluster="slurm",
             slurm_python=self.script.python,
         )
-        extra: dict[str, Any] = dict(cluster.slurm) | more | {"kill-on-invalid-dep": "yes"}
+        options = {name: value or True for name, value in cluster.slurm.items()}
+        extra: dict[str, Any] = options | more | {"kill-on-invalid-dep": "yes"}
         extra |= {"dependency": ",".join(waits)} if waits else {}
         extra |= {"account": cluster.account} if cluster.account else {}
         extra |= {"qos": cluster.qos} if cluster.qos else {}

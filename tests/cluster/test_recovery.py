@@ -52,6 +52,7 @@ def test_a_launch_of_a_run_that_goes_on_leaves_its_tasks_alone(user, data):
     (line,) = user.launch(*data).splitlines()[:-1]
     assert line.split()[:2] == [next(user.root.glob("filter-*")).name, "joins"]
     assert read_json(next(user.root.glob("filter-*/jobs.json"))) == before
+    assert len(list(user.root.glob("launches/*.json"))) == 1
     user.done()
     assert {record["cause"] for record in user.attempts("filter")} == {"done"}
 
