@@ -17,21 +17,21 @@ OTHER_HOST_GRACE_S = 600  # a claim of a launcher on another host that has submi
 Queue = dict[str, scheduler.Job]
 
 
-def take(home: Path, *, since: float | None = None) -> bool:
-    """Claim the step for this process; False if somebody alive has it.
-
-    ``since`` is when a person last asked for the step: what failed before that does not count against it.
-    """
+def take(home: Path) -> bool:
+    """Claim the step for this process; False if somebody alive has it."""
     home.mkdir(parents=True, exist_ok=True)
     with only_one(home / ".claim.lock"):
         if alive(home):
             return False
-        hold(home, since=since)
+        hold(home)
         return True
 
 
 def hold(home: Path, *, since: float | None = None) -> None:
-    """Write the claim of this process, for a caller that knows that nobody alive has the step."""
+    """Write the claim of this process, for a caller that knows that nobody alive has the step.
+
+    ``since`` is when a person last asked for the step: what failed before that does not count against it.
+    """
     now = time.time()
     who = {"host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
     write_json(home / CLAIM, who | {"user": getpass.getuser(), "time": now, "since": since or now})
