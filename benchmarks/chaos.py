@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmhpc import attempts, ledger, runs
 from llmhpc.files import read_json
+from llmhpc.handoff import attempts, ledger, runs
 
 CHECKOUT = Path(__file__).parents[1]
 DEVCLUSTER = CHECKOUT / "sbatch" / "devcluster"

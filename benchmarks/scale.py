@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from llmhpc.config import Config, Stage
-from llmhpc.plan import plan
+from llmhpc.planning.plan import plan
 
 CHECKOUT = Path(__file__).parents[1]
 DEVCLUSTER = CHECKOUT / "sbatch" / "devcluster"

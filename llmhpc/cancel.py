@@ -10,9 +10,10 @@ import socket
 import sys
 from pathlib import Path
 
-from llmhpc import artifact, claim, runs, scheduler
+from llmhpc import scheduler
 from llmhpc.errors import LlmhpcError
 from llmhpc.files import only_one, read_json
+from llmhpc.handoff import artifact, claim, runs
 
 
 def cancel(launch: Path) -> tuple[list[Path], list[Path]]:

@@ -10,7 +10,7 @@ from rich.text import Text
 from typing_extensions import Self
 
 from llmhpc.files import read_json
-from llmhpc.plan import Step
+from llmhpc.planning.plan import Step
 
 LINE_EVERY_S = 10.0
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "queued": "yellow"}

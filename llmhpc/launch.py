@@ -7,12 +7,13 @@ python -m llmhpc.launch -m seed=1,2,3 model=llama_4m,llama_1b    every combinati
 import sys
 from pathlib import Path
 
-from llmhpc import artifact, preflight, runs
-from llmhpc.compose import compose, points
+from llmhpc import preflight
 from llmhpc.config import Config, Executor
 from llmhpc.errors import ConfigError, LlmhpcError
-from llmhpc.plan import Step, plan, union
-from llmhpc.state import TO_RUN, reason_to_run, state_of
+from llmhpc.handoff import artifact, runs
+from llmhpc.handoff.state import TO_RUN, reason_to_run, state_of
+from llmhpc.planning.compose import compose, points
+from llmhpc.planning.plan import Step, plan, union
 
 USAGE = 2  # exit status of a mistake in what the user asked for
 MANY = ("-m", "--multirun")
@@ -99,7 +100,7 @@ def _launch(cfg: Config, wanted: dict[str, Config], steps: list[Step]) -> int:
         return 0
     record = runs.write(wanted, steps)
     if cfg.cluster.executor is Executor.slurm:
-        from llmhpc import slurm
+        from llmhpc.executors import slurm
 
         submission = slurm.submit(cfg.cluster, steps, record)
         for out, jobs in submission.jobs.items():
@@ -107,8 +108,8 @@ def _launch(cfg: Config, wanted: dict[str, Config], steps: list[Step]) -> int:
             print(f"{out.name:20} {how} {' '.join(jobs)}")
         print("submitted; python -m llmhpc.status shows how far it is")
         return 0
-    from llmhpc import local
     from llmhpc.display import Display
+    from llmhpc.executors import local
 
     with Display() as display:
         done = local.run(cfg.cluster, steps, display)

@@ -11,9 +11,9 @@ from collections import deque
 from pathlib import Path
 from typing import TextIO
 
-from llmhpc import artifact, attempts, runs
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
+from llmhpc.handoff import artifact, attempts, runs
 
 POLL_S = 0.5
 

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmhpc import artifact
 from llmhpc.config import Config, Executor, Finding, Footprint
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
-from llmhpc.plan import Step
+from llmhpc.handoff import artifact
+from llmhpc.planning.plan import Step
 from llmhpc.site import limits
 
 FILES_PER_TASK = 6  # mark, attempt, logs of submitit: 5 to 8 in finished runs

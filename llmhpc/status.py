@@ -15,12 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llmhpc import artifact, claim, ledger, runs, scheduler
+from llmhpc import scheduler
 from llmhpc import step as node
 from llmhpc.display import STYLES
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import read_json
-from llmhpc.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
+from llmhpc.handoff import artifact, claim, ledger, runs
+from llmhpc.handoff.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
 
 PIPE_WIDTH = 200
 WATCH_EVERY_S = 10  # of a scheduler that others use too

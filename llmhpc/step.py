@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, attempts, ledger, provenance, scheduler
-from llmhpc.attempts import Attempt
+from llmhpc import scheduler
 from llmhpc.config import Phase, Stage
 from llmhpc.errors import ArtifactError, ConfigError, Interrupted, LlmhpcError, StageError
 from llmhpc.files import read_json, write_json
-from llmhpc.plan import fingerprint, plain
-from llmhpc.registry import load, revive
+from llmhpc.handoff import artifact, attempts, ledger, provenance
+from llmhpc.handoff.attempts import Attempt
+from llmhpc.planning.plan import fingerprint, plain
+from llmhpc.planning.registry import load, revive
 from llmhpc.task import Task
 
 REQUEUE_S = 60

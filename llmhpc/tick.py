@@ -14,12 +14,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, runs, slurm
 from llmhpc.config import Config, Executor
 from llmhpc.display import results
 from llmhpc.errors import LlmhpcError
+from llmhpc.executors import slurm
 from llmhpc.files import write_json
-from llmhpc.registry import revive
+from llmhpc.handoff import artifact, runs
+from llmhpc.planning.registry import revive
 
 NOTIFY_TIMEOUT_S = 60
 

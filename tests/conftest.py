@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import zstandard
 
-from llmhpc.registry import load
+from llmhpc.planning.registry import load
 from llmhpc.task import Task
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from llmhpc.compose import compose
 from llmhpc.config import Cluster, Stage
-from llmhpc.plan import plain, plan
-from llmhpc.registry import GROUPS, load, options, revive
+from llmhpc.planning.compose import compose
+from llmhpc.planning.plan import plain, plan
+from llmhpc.planning.registry import GROUPS, load, options, revive
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from llmhpc import artifact, preflight
-from llmhpc.compose import compose
+from llmhpc import preflight
 from llmhpc.files import write_json
-from llmhpc.plan import plan
+from llmhpc.handoff import artifact
+from llmhpc.planning.compose import compose
+from llmhpc.planning.plan import plan
 
 ROOT = Path(__file__).parents[1]
 BIG = ["model=llama_1b", "stages.tokenizer.vocab_size=32768"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmhpc.compose import compose, points
-from llmhpc.plan import plan
+from llmhpc.planning.compose import compose, points
+from llmhpc.planning.plan import plan
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(ROOT.glob("*.md"))

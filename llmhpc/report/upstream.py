@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmhpc.artifact import MANIFEST, RANKS, STEP
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
+from llmhpc.handoff.artifact import MANIFEST, RANKS, STEP
 
 DONE, HERE, GONE = "done", "this page", "removed"
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 from llmhpc.config import Cluster, Finding
-from llmhpc.plan import Step
+from llmhpc.planning.plan import Step
 from llmhpc.site.facts import parse_time_min
 
 MB_PER_GB = 1024  # submitit writes --mem=2GB, which Slurm takes for 2048 MB

@@ -215,7 +215,7 @@ def test_a_timeout_below_a_second_is_refused():
 
 
 def test_a_folder_of_html_files_becomes_documents(tmp_path):
-    from llmhpc.registry import load
+    from llmhpc.planning.registry import load
     from llmhpc.sources.html import Config as Html
     from llmhpc.task import Task
 

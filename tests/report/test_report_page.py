@@ -197,10 +197,11 @@ def test_a_page_of_a_long_run_stays_small(run):
 
 
 def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
-    from llmhpc import artifact, step
+    from llmhpc import step
     from llmhpc.files import read_json
+    from llmhpc.handoff import artifact
     from llmhpc.jobs.report import Config
-    from llmhpc.plan import Step, fingerprint, plain
+    from llmhpc.planning.plan import Step, fingerprint, plain
 
     home = evaluated.parent / "report-12345678"
     stage = Config(needs={"scores": "evaluate"}, title="quickstart")
@@ -219,9 +220,9 @@ def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
 def test_the_title_is_the_name_of_the_run():
     from omegaconf import OmegaConf
 
-    from llmhpc.compose import typed
     from llmhpc.config import Config
     from llmhpc.jobs import report
+    from llmhpc.planning.compose import typed
 
     raw = OmegaConf.structured(Config(name="my_run"))
     raw.stages = {"report": OmegaConf.structured(report.Config)}

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmhpc import artifact
 from llmhpc.files import write_json
+from llmhpc.handoff import artifact
 from llmhpc.jobs import train as stage
 from llmhpc.models.llama import Config as Llama
-from llmhpc.plan import Step, fingerprint, plain
+from llmhpc.planning.plan import Step, fingerprint, plain
 from llmhpc.step import gate, run_task
 from llmhpc.train.settings import Parallel, Schedule
 

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from llmhpc.config import Resources
 from llmhpc.models import Model
-from llmhpc.registry import revive
+from llmhpc.planning.registry import revive
 from llmhpc.train.engine import Engine
 from llmhpc.train.processes import joined
 from llmhpc.train.settings import Parallel, Schedule

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmhpc.models.llama import Config as Llama
-from llmhpc.plan import plain
+from llmhpc.planning.plan import plain
 from llmhpc.train.memory import estimate
 from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule, TensorMode
 

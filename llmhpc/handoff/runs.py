@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmhpc.artifact import STEP
 from llmhpc.config import Cluster, Config
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json, write_json
-from llmhpc.plan import Step, plain, plan, union
-from llmhpc.registry import revive
+from llmhpc.handoff.artifact import STEP
+from llmhpc.planning.plan import Step, plain, plan, union
+from llmhpc.planning.registry import revive
 
 LAUNCHES = "launches"
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import pytest
 
-from llmhpc.compose import points
 from llmhpc.config import Config, Resources, Stage
 from llmhpc.errors import ConfigError
-from llmhpc.plan import fingerprint, plain, plan, union
+from llmhpc.planning.compose import points
+from llmhpc.planning.plan import fingerprint, plain, plan, union
 
 
 @dataclass(kw_only=True, slots=True)

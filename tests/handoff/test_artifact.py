@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from llmhpc import artifact
 from llmhpc.errors import ArtifactError
+from llmhpc.handoff import artifact
 
 
 def placed(home, rank, text, counts):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from llmhpc.config import Environment, Runtime
-from llmhpc.environment import script
 from llmhpc.errors import ConfigError
+from llmhpc.executors.environment import script
 
 PATHS = {"root": Path("/shared/my runs"), "code": Path("/shared/my runs/code/1")}
 

@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 COMMIT = "commit.txt"
+PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "llmhpc",
     "datatrove",
@@ -36,8 +37,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the code that runs, with ``+changes`` if files differ from it; "" where there is none."""
-    here = Path(__file__).resolve().parent
-    if (noted := here.parent / COMMIT).exists():  # a snapshot knows where it came from
+    if (noted := PACKAGE.parent / COMMIT).exists():  # a snapshot knows where it came from
         return noted.read_text()
     head = _git("rev-parse", "HEAD").strip()
     return head + ("+changes" if head and _git("status", "--porcelain", "-uno").strip() else "")
@@ -50,7 +50,7 @@ def changes() -> str:
 
 def _git(*words: str) -> str:
     """What git says of the checkout that this code lies in; "" outside of one."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    git = ["git", "-C", str(PACKAGE)]
     try:
         call = subprocess.run([*git, *words], check=False, capture_output=True, text=True)
     except FileNotFoundError:

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import submitit
 
-from llmhpc import artifact, attempts, claim, recovery
 from llmhpc import step as node
 from llmhpc.config import Cluster, Executor, Phase
 from llmhpc.display import Display
 from llmhpc.errors import ArtifactError, LlmhpcError
+from llmhpc.executors.recovery import decide
 from llmhpc.files import read_json
-from llmhpc.plan import Step
-from llmhpc.state import state_of
+from llmhpc.handoff import artifact, attempts, claim
+from llmhpc.handoff.state import state_of
+from llmhpc.planning.plan import Step
 
 POLL_S = 0.1
 
@@ -139,7 +140,7 @@ class _Work:
         """Start a task that ended badly once more, if its cause may come again."""
         out = self.step.out
         attempts.close(out, {})
-        decision = recovery.decide(out, phase, [rank], self.cluster.recovery, self.since)
+        decision = decide(out, phase, [rank], self.cluster.recovery, self.since)
         if decision.stop:
             self.failed = True
             node.note_failure(out, phase.name, decision.stop)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from llmhpc import attempts, ledger, recovery
 from llmhpc.config import Phase, Recovery
+from llmhpc.executors import recovery
+from llmhpc.handoff import attempts, ledger
 
 MAIN = Phase("main", 4)
 

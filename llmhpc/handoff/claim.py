@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llmhpc import scheduler
-from llmhpc.artifact import CLAIM, JOBS
 from llmhpc.files import only_one, read_json, write_json
+from llmhpc.handoff.artifact import CLAIM, JOBS
 
 RECENT_S = 60  # jobs noted since then may not be in what Slurm said a moment ago
 OTHER_HOST_GRACE_S = 600  # a claim of a launcher on another host that has submitted nothing yet

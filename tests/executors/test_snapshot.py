@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-from llmhpc import provenance, snapshot
+from llmhpc.executors import snapshot
+from llmhpc.handoff import provenance
 
 
 def test_a_snapshot_can_run_a_launcher_by_itself(tmp_path):
@@ -25,7 +26,7 @@ def test_the_same_code_is_copied_once(tmp_path):
 def test_a_snapshot_knows_its_commit(tmp_path):
     code = snapshot.take(tmp_path)
     assert (code / "commit.txt").read_text() == provenance.commit()
-    ask = "from llmhpc import provenance; print(provenance.commit())"
+    ask = "from llmhpc.handoff import provenance; print(provenance.commit())"
     environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
     out = subprocess.check_output([sys.executable, "-c", ask], text=True, env=environment)
     assert out.strip() == provenance.commit()

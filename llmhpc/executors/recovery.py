@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from llmhpc import attempts
 from llmhpc.config import Phase, Recovery
+from llmhpc.handoff import attempts
 
 SHOWN_RANKS = 5
 

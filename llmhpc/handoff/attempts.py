@@ -12,11 +12,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, scheduler
-from llmhpc.claim import born
+from llmhpc import scheduler
 from llmhpc.config import Resources
 from llmhpc.errors import Interrupted, LlmhpcError, NotFiniteError, PeerLostError
 from llmhpc.files import create_json, read_json, write_json
+from llmhpc.handoff import artifact
+from llmhpc.handoff.claim import born
 
 DONE = "done"
 PEER_S = 3  # for a process that failed to say so

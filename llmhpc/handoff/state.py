@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmhpc import artifact, attempts, claim
 from llmhpc.config import Phase
 from llmhpc.files import read_json
-from llmhpc.plan import Step, plain
+from llmhpc.handoff import artifact, attempts, claim
+from llmhpc.planning.plan import Step, plain
 
 DONE, RUNNING, QUEUED, FAILED, PARTIAL, TO_RUN = (
     "done",

@@ -9,7 +9,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from llmhpc import provenance
+from llmhpc.handoff import provenance
 
 CODE = "code"
 ELSEWHERE = ("jobs", "kernels", "conf")  # in a checkout these lie beside the package

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from llmhpc import artifact, attempts
 from llmhpc.files import read_json
+from llmhpc.handoff import artifact, attempts
 
 HOUR_S = 3600
 

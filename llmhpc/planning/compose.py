@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from llmhpc.config import Config
 from llmhpc.errors import ConfigError
-from llmhpc.registry import register
+from llmhpc.planning.registry import register
 
 NEAREST = 3
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmhpc.errors import ArtifactError
 from llmhpc.files import files_below, read_json, sha256, write_json
-from llmhpc.plan import Step, plain
+from llmhpc.planning.plan import Step, plain
 
 STEP, MANIFEST, CLAIM, JOBS = "step.json", "manifest.json", "claim.json", "jobs.json"
 LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH = (

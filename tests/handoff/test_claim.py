@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from llmhpc import claim
+from llmhpc.handoff import claim
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from llmhpc import claim;"
+    "import sys, time; from pathlib import Path; from llmhpc.handoff import claim;"
     "print(claim.take(Path(sys.argv[1])), flush=True); time.sleep(60)"
 )
 

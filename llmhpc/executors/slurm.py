@@ -15,12 +15,15 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from llmhpc import artifact, attempts, claim, environment, recovery, runs, scheduler, snapshot
+from llmhpc import scheduler
 from llmhpc import step as node
 from llmhpc.config import Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
+from llmhpc.executors import environment, snapshot
+from llmhpc.executors.recovery import Decision, decide
 from llmhpc.files import only_one, read_json, write_json
-from llmhpc.plan import Step
+from llmhpc.handoff import artifact, attempts, claim, runs
+from llmhpc.planning.plan import Step
 
 GATE_TIMEOUT_MIN = 60
 GATE_MEM_GB = 1
@@ -149,12 +152,12 @@ def _make(
         )
     since = None if by_person or not old else old["since"]
     rest = node.remaining(home, step.stage)
-    decision = recovery.Decision()
+    decision = Decision()
     if jobs and rest:
         attempts.close(home, _unmarked(jobs, *rest[0]))
     _withdraw(home)
     if not by_person and rest:
-        decision = recovery.decide(home, *rest[0], site.cluster.recovery, since or 0.0)
+        decision = decide(home, *rest[0], site.cluster.recovery, since or 0.0)
     if decision.stop:
         node.note_failure(home, rest[0][0].name, decision.stop)
         claim.release(home)
@@ -195,9 +198,7 @@ class _Site:
 class _Submitter:
     """The jobs of one step."""
 
-    def __init__(
-        self, site: _Site, step: Step, after: list[str], decision: recovery.Decision
-    ) -> None:
+    def __init__(self, site: _Site, step: Step, after: list[str], decision: Decision) -> None:
         self.site, self.step, self.after, self.decision = site, step, after, decision
         self.script = environment.script(
             site.cluster.environment, step.stage.environment, root=step.out.parent, code=site.code

@@ -1,0 +1,1 @@
+"""What stages hand to each other through the filesystem: artifacts, who makes them, how far they are."""

@@ -1,0 +1,1 @@
+"""Settings in, steps out: names, directories, fingerprints. Touches no disk."""
