@@ -21,7 +21,7 @@ def cancel(launch: Path) -> tuple[list[Path], list[Path]]:
 
     Returns the steps that were on their way, and those that stay so because another launch wants them.
     """
-    with only_one(launch.parent / ".submit.lock"):  # no gate submits anything between the two
+    with only_one(launch.parent / runs.SUBMIT_LOCK):  # no gate submits anything between the two
         runs.end(launch, "cancelled")
         wanted = {home for other in runs.open_ones(launch.parents[1]) for home in runs.homes(other)}
         going = [home for home in runs.homes(launch) if claim.alive(home)]

@@ -95,6 +95,8 @@ class Stage:
 
     group: ClassVar[str] = "stage"
     roles: ClassVar[dict[str, str]] = {}
+    # roles that can be read while they are being made, and the file that tells what is there already
+    early: ClassVar[dict[str, str]] = {}
     seeded: ClassVar[bool] = False  # True: the run's seed changes what this stage makes
     in_place: ClassVar[bool] = (
         False  # True: writes straight into the step's directory, and resumes from it
@@ -189,6 +191,21 @@ CAUSES = (
 
 
 @dataclass(kw_only=True, slots=True)
+class Budget:
+    """What the steps of a run may cost in all, by the ledger; 0: as much as it takes.
+
+    Once it is spent nothing more is submitted, and what waits leaves the queue; tasks at work come to their end.
+    """
+
+    cpu_hours: float = 0.0
+    gpu_hours: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(self, "cpu_hours", 0)
+        at_least(self, "gpu_hours", 0)
+
+
+@dataclass(kw_only=True, slots=True)
 class Cluster:
     """Where tasks run. Settings of Slurm are used by executor=slurm only."""
 
@@ -211,6 +228,7 @@ class Cluster:
     # itself, else as many as the time of a step asks for that was measured before
     links: int = 0
     recovery: Recovery = field(default_factory=Recovery)
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         at_least(self, "max_parallel", 0)

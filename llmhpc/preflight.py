@@ -9,7 +9,7 @@ from pathlib import Path
 from llmhpc.config import Config, Executor, Finding, Footprint
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
-from llmhpc.handoff import artifact
+from llmhpc.handoff import artifact, ledger
 from llmhpc.planning.plan import Step
 from llmhpc.site import limits
 
@@ -23,6 +23,8 @@ def check(cfg: Config, steps: list[Step]) -> list[Finding]:
     machine_gb = None if on_slurm else _machine_gb()
     findings = [finding for step in todo for finding in _of_step(step, machine_gb)]
     findings += _of_root(cfg, steps)
+    if todo and (why := ledger.overdrawn(cfg.cluster.budget, [step.out for step in steps])):
+        findings.append(Finding(why))
     if not on_slurm:
         findings += _of_one_machine(cfg, steps)
     elif shutil.which("sbatch") or not cfg.dry_run:  # a plan can be looked at anywhere

@@ -67,11 +67,31 @@ def forgotten(ids: Iterable[str]) -> dict[str, Job]:
     }
 
 
-def cancel(ids: Iterable[str]) -> None:
+def cpu_seconds(tasks: Iterable[str]) -> float | None:
+    """Core-seconds that jobs or array tasks held, all their starts together; None without accounting."""
+    wanted = set(tasks)
+    if not wanted or not shutil.which("sacct"):
+        return None
+    ids = sorted({task.split("_")[0] for task in wanted})
+    total = 0.0
+    for first in range(0, len(ids), MANY_IDS):
+        some = f"--jobs={','.join(ids[first : first + MANY_IDS])}"
+        # --duplicates: a job that was put back into the queue has a line for each start
+        call = _run("sacct", "-X", "-n", "-P", "--duplicates", "--format=JobID,CPUTimeRAW", some)
+        if call.returncode:
+            return None
+        for line in call.stdout.splitlines():
+            task, seconds = line.split("|")
+            total += float(seconds or 0) if task in wanted else 0.0
+    return total
+
+
+def cancel(ids: Iterable[str], *, waiting_only: bool = False) -> None:
     """Take jobs off the queue; those that have ended already are no error."""
+    which = ["--state=PENDING"] if waiting_only else []
     wanted = sorted(set(ids))
     for first in range(0, len(wanted), MANY_IDS):
-        _run("scancel", *wanted[first : first + MANY_IDS])
+        _run("scancel", *which, *wanted[first : first + MANY_IDS])
 
 
 def requeue(job: str) -> bool:

@@ -1,6 +1,7 @@
-"""How far a run is: python -m llmhpc.status [ROOT] [--run WORDS] [--watch] [--failed] [--json].
+"""How far a run is: python -m llmhpc.status [ROOT] [--run WORDS] [--watch] [--failed] [--sacct] [--json].
 
-The newest launch below ROOT (default: runs), or the newest whose name holds WORDS.
+The newest launch below ROOT (default: runs), or the newest whose name holds WORDS. "queued h": hours in which Slurm's
+queue alone kept a step from going on; "h/B tokens": GPU-hours (CPU-hours without GPUs) for a billion tokens.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from llmhpc.handoff import artifact, claim, ledger, runs
 from llmhpc.handoff.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
 
 PIPE_WIDTH = 200
+TITLES = ("step", "state", "seconds", "attempts", "queued h", "CPU-h", "GPU-h", "h/B tokens")
 WATCH_EVERY_S = 10  # of a scheduler that others use too
 
 
@@ -52,36 +54,70 @@ def _row(name: str, home: Path, queue: claim.Queue) -> dict[str, Any]:
         state = state_of(home, node.stage_of(home).phases(), queue)
         row |= {"state": state.word, "note": state.note, "log": state.log}
     row |= {"seconds": manifest.get("seconds"), "counts": manifest.get("counts")}
-    return row | {"cost": ledger.of_step(home)._asdict()}
+    cost = ledger.of_step(home)
+    tokens = (row["counts"] or {}).get("tokens") or _tokens_so_far(home)
+    return row | {"cost": cost._asdict(), "per_billion_tokens": ledger.per_billion(cost, tokens)}
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
+def _tokens_so_far(home: Path) -> float:
+    """Tokens that a model has been trained on in a step that goes on."""
+    if not (home / artifact.STEP).exists() or not (total := node.stage_of(home).tokens()):
+        return 0.0
+    progress = read_json(home / artifact.PROGRESS / "main-00000.json")
+    return total * progress["done"] / progress["total"] if progress else 0.0
+
+
+def _table(found: list[dict[str, Any]], said: list[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     names = [row["name"] for row in found]
-    for title in ("step", "state", "seconds", "attempts", "CPU-h", "GPU-h", ""):
-        number = title in ("seconds", "attempts", "CPU-h", "GPU-h")
-        table.add_column(
-            title, justify="right" if number else "left", no_wrap=bool(title), overflow="fold"
-        )
+    for title in TITLES:
+        table.add_column(title, justify="right", no_wrap=True, overflow="fold")
+    table.columns[0].justify = table.columns[1].justify = "left"
+    table.add_column("", overflow="fold")
     for row in found:
-        cost, seconds = row["cost"], row["seconds"]
-        failed = f" ({cost['failed']} failed)" if cost["failed"] else ""
+        cost = ledger.Cost(**row["cost"])
+        failed = f" ({cost.failed} failed)" if cost.failed else ""
         note = row["note"] or row["out"]
         if row["state"] == FAILED:
             note += f"\nlog: {row['log'] or Path(row['out']) / artifact.LOGS}"
         table.add_row(
             row["name"] if names.count(row["name"]) == 1 else Path(row["out"]).name,
             Text(row["state"], STYLES.get(row["state"], "dim")),
-            f"{seconds:,.1f}" if seconds is not None else "",
-            f"{cost['attempts']}{failed}" if cost["attempts"] else "",
-            f"{cost['cpu_hours']:,.2f}" if cost["cpu_hours"] else "",
-            f"{cost['gpu_hours']:,.2f}" if cost["gpu_hours"] else "",
+            _number(row["seconds"], 1),
+            f"{cost.attempts}{failed}" if cost.attempts else "",
+            *(_number(value) for value in (cost.waiting_hours, cost.cpu_hours, cost.gpu_hours)),
+            _number(
+                (row["per_billion_tokens"] or {}).get(
+                    "gpu_hours" if cost.gpu_hours else "cpu_hours"
+                )
+            ),
             Text(note),
         )
-    total = sum((ledger.Cost(**row["cost"]) for row in found), ledger.Cost())
-    table.caption = f"{total.cpu_hours:,.2f} CPU-hours, {total.gpu_hours:,.2f} GPU-hours, {total.goodput:.0%} useful"
+    table.caption = "\n".join(said)
     table.caption_justify = "left"
     return table
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return f"{value:,.{digits}f}" if value else ""
+
+
+def _summary(launch: Path, found: list[dict[str, Any]], *, check: bool) -> list[str]:
+    """What the run has cost, what Slurm's accounting says of that, and how it ended, a line each."""
+    total = sum((ledger.Cost(**row["cost"]) for row in found), ledger.Cost())
+    held = f"{total.cpu_hours:,.2f} CPU-hours, {total.gpu_hours:,.2f} GPU-hours, {total.goodput:.0%} useful"
+    lines = [f"{held}, {total.waiting_hours:,.2f} hours in the queue"]
+    if check:
+        counted = ledger.by_slurm(Path(row["out"]) for row in found)
+        lines.append(
+            f"sacct counts {counted:,.2f} CPU-hours for the same tasks"
+            if counted is not None
+            else "sacct: there is no accounting to check this with"
+        )
+    record = runs.read(launch)
+    if record.get("why"):
+        lines.append(f"{record['ended']}: {record['why']}")
+    return lines
 
 
 def main(arguments: list[str]) -> int:
@@ -91,6 +127,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", default="", metavar="WORDS", help="part of a launch's name")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--failed", action="store_true", help="only the steps that failed")
+    parser.add_argument(
+        "--sacct", action="store_true", help="check the cost with Slurm's accounting"
+    )
     parser.add_argument("--watch", action="store_true", help="again and again, until nothing runs")
     options = parser.parse_args(arguments)
     try:
@@ -104,7 +143,8 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(shown, indent=1))
     elif not options.watch:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        Console(highlight=False, width=width).print(_table(shown))
+        said = _summary(launch, found, check=options.sacct)
+        Console(highlight=False, width=width).print(_table(shown, said))
     return int(any(row["state"] == FAILED for row in found))
 
 
@@ -112,7 +152,7 @@ def _watch(launch: Path) -> list[dict[str, Any]]:
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
             found = rows(launch)
-            live.update(_table(found), refresh=True)
+            live.update(_table(found, _summary(launch, found, check=False)), refresh=True)
             if not {RUNNING, QUEUED} & {row["state"] for row in found}:
                 return found
             time.sleep(WATCH_EVERY_S)

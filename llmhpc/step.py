@@ -80,6 +80,7 @@ def gate(home: str | Path, phase: str) -> None:
     _gate_note(home, phase).unlink(missing_ok=True)
     try:
         marks = _checked_marks(home, phase, dict(phases)[phase])
+        write_json(home / artifact.PROGRESS / f"{phase}{artifact.PASSED}", {"time": time.time()})
         if phase == phases[-1].name:
             for name, ranks in phases[:-1]:
                 marks += _checked_marks(home, name, ranks)

@@ -17,7 +17,7 @@ from llmhpc.display import Display
 from llmhpc.errors import ArtifactError, LlmhpcError
 from llmhpc.executors.recovery import decide
 from llmhpc.files import read_json
-from llmhpc.handoff import artifact, attempts, claim
+from llmhpc.handoff import artifact, attempts, claim, ledger
 from llmhpc.handoff.state import state_of
 from llmhpc.planning.plan import Step
 
@@ -104,7 +104,7 @@ class _Work:
         if self.failed:
             return 0
         if not self.queue and not self.jobs:
-            self._next_phase()
+            self._next_phase(works)
         taken = 0
         while (
             self.queue
@@ -147,7 +147,7 @@ class _Work:
         else:
             self.queue.insert(0, rank)
 
-    def _next_phase(self) -> None:
+    def _next_phase(self, works: "dict[Path, _Work]") -> None:
         """Run the gate of the phase that ended, then queue the next one; the last gate seals."""
         out = self.step.out
         try:
@@ -156,6 +156,10 @@ class _Work:
             if rest:
                 if rest[0][0] != done:
                     node.gate(out, done.name)
+                if why := ledger.overdrawn(self.cluster.budget, works):
+                    node.note_failure(out, rest[0][0].name, why)
+                    self.failed = True
+                    return
                 self.phase, self.queue = rest[0][0], rest[0][1]
             else:
                 node.gate(out, self.step.stage.phases()[-1].name)

@@ -7,6 +7,7 @@ withdrawn and submitted behind the new gate. The rescue runs if a gate itself is
 import itertools
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,12 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from llmhpc import scheduler
 from llmhpc import step as node
-from llmhpc.config import Cluster, Phase
+from llmhpc.config import Budget, Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
 from llmhpc.executors import environment, snapshot
 from llmhpc.executors.recovery import Decision, decide
 from llmhpc.files import only_one, read_json, write_json
-from llmhpc.handoff import artifact, attempts, claim, runs
+from llmhpc.handoff import artifact, attempts, claim, ledger, runs
 from llmhpc.planning.plan import Step
 
 GATE_TIMEOUT_MIN = 60
@@ -59,7 +60,7 @@ def submit(
     """
     done = Submission()
     last: dict[Path, str] = {}  # step -> the job that seals it
-    with only_one(launch.parent / ".submit.lock"):
+    with only_one(launch.parent / runs.SUBMIT_LOCK):
         queue = _queue(steps)
         site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
         for step in steps:
@@ -94,6 +95,8 @@ def gate_job(home: str, phase: str, launch: str) -> None:
         raise
     if all(map(artifact.sealed, runs.homes(Path(launch)))):
         runs.end(Path(launch), "done")
+    else:
+        _stop_if_overdrawn(Path(launch))
 
 
 def resume(launch: Path) -> Submission:
@@ -101,11 +104,37 @@ def resume(launch: Path) -> Submission:
     record = runs.read(launch)
     if record.get("ended"):
         return Submission()
+    if why := _stop_if_overdrawn(launch):
+        return Submission(stopped=dict.fromkeys(runs.homes(launch)[:1], why))
     cluster, steps = runs.plan_of(record)
     submission = submit(cluster, steps, launch, by_person=False)
     if not submission.jobs:
         runs.end(launch, "failed" if submission.stopped else "done", "; ".join(submission.why()))
     return submission
+
+
+def _stop_if_overdrawn(launch: Path) -> str:
+    """End a launch whose budget is spent, and say so: tasks at work go on to their gate, what waits leaves the queue."""
+    cluster, steps = runs.plan_of(runs.read(launch))
+    why = ledger.overdrawn(cluster.budget, [step.out for step in steps])
+    if not why:
+        return ""
+    with only_one(launch.parent / runs.SUBMIT_LOCK):
+        runs.end(launch, "failed", why)
+        queue = _queue(steps)
+        others = {home for other in runs.open_ones(launch.parents[1]) for home in runs.homes(other)}
+        for step in steps:
+            if (jobs := read_json(step.out / artifact.JOBS)) and step.out not in others:
+                _withdraw_waiting(jobs, queue)
+    return why
+
+
+def _withdraw_waiting(jobs: dict[str, Any], queue: claim.Queue) -> None:
+    """Take tasks that have not begun off the queue, and the gates too unless a task is at work before them."""
+    keys = [key for part in jobs["tasks"] for key in claim.tasks_of(part).values()]
+    at_work = any(key in queue and queue[key].state in scheduler.RUNNING for key in keys)
+    ids = {part["job"] for part in jobs["tasks"]} if at_work else set(claim.job_ids(jobs))
+    scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")}, waiting_only=True)
 
 
 def _queue(steps: list[Step]) -> claim.Queue:
@@ -205,6 +234,7 @@ class _Submitter:
         )
         self.jobs: dict[str, Any] = {
             "submitted": False,
+            "time": time.time(),
             "after": after,
             "tasks": [],
             "gates": {},
@@ -241,7 +271,9 @@ class _Submitter:
         return gate.job_id
 
     def _requeues(self) -> bool:
-        return self.site.cluster.requeue and self.site.cluster.links <= 1
+        cluster = self.site.cluster
+        # with a budget it is a gate that decides
+        return cluster.requeue and cluster.links <= 1 and cluster.budget == Budget()
 
     def _link_count(self) -> int:
         """Jobs of a training in a row: what is left over of them leaves the queue when one comes to the end."""

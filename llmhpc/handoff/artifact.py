@@ -20,6 +20,7 @@ LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH = (
     "work",
     "scratch",
 )
+PASSED = ".passed"  # end of a name: progress/<phase>.passed is there once the gate behind a phase is through
 SHOWN = 20  # ranks or faults of a message
 OURS = {STEP, MANIFEST, CLAIM, JOBS, LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH}
 

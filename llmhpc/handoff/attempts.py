@@ -17,7 +17,7 @@ from llmhpc.config import Resources
 from llmhpc.errors import Interrupted, LlmhpcError, NotFiniteError, PeerLostError
 from llmhpc.files import create_json, read_json, write_json
 from llmhpc.handoff import artifact
-from llmhpc.handoff.claim import born
+from llmhpc.handoff.claim import born, job_ids
 
 DONE = "done"
 PEER_S = 3  # for a process that failed to say so
@@ -65,16 +65,26 @@ class Attempt:
         """The path of the record."""
         if not self.on:
             return None
-        if self.entry["job"]:  # an earlier start in this job: Slurm put it back into the queue
-            for path, record in _open(self.home):
-                if all(record[key] == self.entry[key] for key in ("job", "phase", "rank")):
-                    _close(path, record, REQUEUED, time.time())
-        number = len(list((self.home / artifact.ATTEMPTS).glob(f"{self.stem}-*.json")))
+        if self.entry["job"]:
+            self._look_at_queue(self.entry["job"])
+        number = len(self._starts())
         while True:  # two starts of one task at the same moment get two numbers
             self.path = self.home / artifact.ATTEMPTS / f"{self.stem}-{number:03d}.json"
             if create_json(self.path, self.entry):
                 return self.path
             number += 1
+
+    def _look_at_queue(self, job: str) -> None:
+        """Close an earlier start in this job, which Slurm put back into the queue; note since when this one waited."""
+        ready = _ready_since(self.home, job)
+        for path in self._starts():
+            record = read_json(path)
+            if record["job"] == job:
+                if "end" not in record:
+                    _close(path, record, REQUEUED, time.time())
+                ready = max(ready, read_json(path)["end"])
+        if ready:
+            self.entry["ready"] = min(ready, self.entry["begin"])
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self.on:
@@ -85,6 +95,9 @@ class Attempt:
         if isinstance(error, PeerLostError):
             end |= self._end_of_a_peer()
         write_json(self.path, self.entry | end)
+
+    def _starts(self) -> list[Path]:
+        return list((self.home / artifact.ATTEMPTS).glob(f"{self.stem}-*.json"))
 
     def _peer_note(self, process: int | str) -> Path:
         return self.home / artifact.PROGRESS / f"{self.stem}.process-{process}.json"
@@ -177,6 +190,20 @@ def note(home: Path, phase: str, rank: int, cause: str, **more: Any) -> None:
         home / artifact.ATTEMPTS / f"{phase}-{rank:05d}-{number:03d}.json", record
     ):
         number += 1
+
+
+def _ready_since(home: Path, job: str) -> float:
+    """When a job of the step was submitted and its inputs and earlier phases were there, all of it.
+
+    Seconds since the epoch; 0 for a job that is none of those that were submitted for the step.
+    """
+    jobs = read_json(home / artifact.JOBS)
+    if job.split("_")[0] not in job_ids(jobs):
+        return 0.0
+    inputs = read_json(home / artifact.STEP)["inputs"].values()
+    paths = [Path(path) / artifact.MANIFEST for path in inputs]
+    paths += (home / artifact.PROGRESS).glob(f"*{artifact.PASSED}")
+    return max([jobs["time"], *(path.stat().st_mtime for path in paths if path.exists())])
 
 
 def job_key() -> str:

@@ -16,6 +16,7 @@ from llmhpc.planning.plan import Step, plain, plan, union
 from llmhpc.planning.registry import revive
 
 LAUNCHES = "launches"
+SUBMIT_LOCK = ".submit.lock"  # beside the records: who submits or withdraws jobs of a root holds it
 
 
 def write(points: dict[str, Config], steps: list[Step]) -> Path:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ DEVCLUSTER = ROOT / "sbatch" / "devcluster"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 WAIT_S = 300
+LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
 
 
 class User:
@@ -77,19 +79,31 @@ class User:
         return [json.loads(path.read_text()) for path in paths]
 
 
-@pytest.fixture(scope="session")
-def shell():
-    """The environment of a shell that uses a cluster of four nodes."""
+@contextmanager
+def _cluster(*options: str) -> Iterator[dict[str, str]]:
     if any(shutil.which(program, path=PATH) is None for program in NEEDED):
         pytest.skip("no Slurm: apt-get install slurmctld slurmd slurm-client munge")
     room = Path(tempfile.mkdtemp(dir="/tmp", prefix="dc"))
     try:
-        subprocess.run([DEVCLUSTER, "up", "--dir", room], check=True, timeout=300)
+        subprocess.run([DEVCLUSTER, "up", "--dir", room, *options], check=True, timeout=300)
         line = subprocess.check_output([DEVCLUSTER, "env", "--dir", room], text=True)
         name, _, value = line.strip().removeprefix("export ").partition("=")
         yield os.environ | {name: value.strip("'\""), "PATH": PATH}
     finally:
         subprocess.run([DEVCLUSTER, "down", "--wipe", "--dir", room], check=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def cluster_with() -> Callable[..., AbstractContextManager[dict[str, str]]]:
+    """Brings up a cluster with options of devcluster's; as a context, the environment of a shell that uses it."""
+    return _cluster
+
+
+@pytest.fixture(scope="session")
+def shell():
+    """The environment of a shell that uses a cluster of four nodes."""
+    with _cluster() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +115,11 @@ def user_of() -> type[User]:
 @pytest.fixture
 def user(shell, tmp_path) -> User:
     return User(shell, tmp_path / "root")
+
+
+@pytest.fixture
+def data(tiny) -> list[str]:
+    """Only the first two steps."""
+    return [o for o in tiny if not o.startswith(("model", "parallel"))][:2] + [
+        f"~stages.{name}" for name in LATER
+    ] + ["~model", "~parallel", "~schedule"]  # fmt: skip

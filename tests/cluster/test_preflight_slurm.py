@@ -5,49 +5,25 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DEVCLUSTER = ROOT / "sbatch" / "devcluster"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 PARTITIONS = [
     "PartitionName=short Nodes=127.0.0.1 MaxTime=30 MaxNodes=1",
     "PartitionName=shared Nodes=ALL MaxTime=UNLIMITED AllowQos=normal,high AllowAccounts=lab",
 ]
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(
-        any(shutil.which(program, path=PATH) is None for program in NEEDED),
-        reason="no Slurm: apt-get install slurmctld slurmd slurm-client munge",
-    ),
-]
-
-
-@contextmanager
-def cluster(*options):
-    """The environment of a shell that uses a cluster of two nodes with two CPUs, 4,000 MB and one GPU each."""
-    room = Path(tempfile.mkdtemp(dir="/tmp", prefix="dc"))
-    try:
-        up = [DEVCLUSTER, "up", "--dir", room, "--nodes", "2", "--gpus", "1", *options]
-        subprocess.run(up, check=True, timeout=300)
-        line = subprocess.check_output([DEVCLUSTER, "env", "--dir", room], text=True)
-        name, _, value = line.strip().removeprefix("export ").partition("=")
-        yield os.environ | {name: value.strip("'\"")}
-    finally:
-        subprocess.run([DEVCLUSTER, "down", "--wipe", "--dir", room], check=True, timeout=120)
+pytestmark = pytest.mark.slurm
+OPTIONS = ("--nodes", "2", "--gpus", "1")  # nodes of two CPUs, 4,000 MB and one GPU
 
 
 @pytest.fixture(scope="module")
-def slurm():
-    with cluster(
-        *(word for line in (*PARTITIONS, "MaxJobCount=100") for word in ("--set", line))
-    ) as environment:
+def slurm(cluster_with):
+    settings = [word for line in (*PARTITIONS, "MaxJobCount=100") for word in ("--set", line)]
+    with cluster_with(*OPTIONS, *settings) as environment:
         yield environment
 
 
@@ -127,9 +103,9 @@ def test_a_controller_that_does_not_answer(tmp_path):
     any(shutil.which(program, path=PATH) is None for program in ("slurmdbd", "mariadbd")),
     reason="no accounting: apt-get install slurmdbd mariadb-server",
 )
-def test_an_account_that_takes_fewer_jobs(tmp_path):
+def test_an_account_that_takes_fewer_jobs(cluster_with, tmp_path):
     user = getpass.getuser()
-    with cluster("--dbd", "--set", "AccountingStorageEnforce=limits") as environment:
+    with cluster_with(*OPTIONS, "--dbd", "--set", "AccountingStorageEnforce=limits") as environment:
         for words in (
             ["add", "account", "lab"],
             ["add", "user", user, "account=lab"],

@@ -11,15 +11,6 @@ import pytest
 from llmhpc.files import read_json
 
 pytestmark = pytest.mark.slurm
-LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
-
-
-@pytest.fixture
-def data(tiny) -> list[str]:
-    """Only the first two steps."""
-    return [o for o in tiny if not o.startswith(("model", "parallel"))][:2] + [
-        f"~stages.{name}" for name in LATER
-    ] + ["~model", "~parallel", "~schedule"]  # fmt: skip
 
 
 def files(root: Path, step: str) -> dict:

@@ -4,7 +4,7 @@ import pytest
 
 from llmhpc.config import Phase, Recovery
 from llmhpc.executors import recovery
-from llmhpc.handoff import attempts, ledger
+from llmhpc.handoff import attempts
 
 MAIN = Phase("main", 4)
 
@@ -72,18 +72,3 @@ def test_many_ranks_that_stop_are_not_all_listed(tmp_path):
     for rank in range(7):
         ended(tmp_path, rank, "error", error="no")
     assert decide(tmp_path, *range(7)).stop.endswith("; and 2 more ranks")
-
-
-def record(begin: float, end: float, cause: str, **more) -> dict:
-    return {"begin": begin, "end": end, "cause": cause, "cpus": 2, "gpus": 4} | more
-
-
-def test_the_ledger_tells_what_was_lost_from_what_was_saved():
-    hour = 3600.0
-    cost = ledger.of_records([
-        record(0, hour, "killed", saved=0.75 * hour),
-        record(hour, 2 * hour, "node_fail"),
-        record(2 * hour, 4 * hour, "done"),
-    ])  # fmt: skip
-    assert cost == ledger.Cost(8.0, 16.0, 2.5, 5.0, 3, 2)
-    assert cost.goodput == pytest.approx(1 - 5 / 16)
