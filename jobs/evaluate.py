@@ -18,6 +18,8 @@ class Config(Stage):
         "tokens": "the step that writes heldout/documents.jsonl.zst",
     }
 
+    early: ClassVar[dict[str, str]] = {"model": "exports.json"}
+
     kind: str = "evaluate"
     items: int = 250  # four-way questions at most: 250 give a standard error of about 0.03
     items_min: int = 40  # with fewer the standard error is above 0.07, and the step fails
@@ -79,8 +81,8 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             def progress(done: int, before: int = place * each, note: str = note) -> None:
                 task.progress(before + done, total, "items", note)
 
-            scores, answers = runner.evaluate(
-                export, out / "tasks", Path(scratch), cfg.batch_tokens, progress
+            scores, answers = runner.evaluate_once(
+                export, out / "tasks", Path(scratch), cfg.batch_tokens, task.home / "work", progress
             )
             note = runner.summary(scores)
             task.progress((place + 1) * each, total, "items", note)

@@ -18,6 +18,8 @@ class Config(Stage):
 
     roles: ClassVar[dict[str, str]] = {"scores": "a step that writes scores.jsonl (evaluate)"}
 
+    early: ClassVar[dict[str, str]] = {"scores": "scores.jsonl"}
+
     kind: str = "report"
     title: str = "${name}"  # the run's name
     examples: int = 3  # documents shown of each rule that removed some, and of those that were kept

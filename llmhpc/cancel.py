@@ -28,7 +28,8 @@ def cancel(launch: Path) -> tuple[list[Path], list[Path]]:
         ended = [home for home in going if home not in wanted]
         for home in ended:
             if jobs := read_json(home / artifact.JOBS):
-                scheduler.cancel(claim.job_ids(jobs))
+                look = read_json(home / artifact.PREVIEW_JOB)
+                scheduler.cancel(claim.job_ids(jobs) + ([look["job"]] if look else []))
                 claim.release(home)
             else:
                 _interrupt(home)

@@ -2,6 +2,7 @@
 
 python -m llmhpc.step DIR                 every rank that is missing, one after the other
 python -m llmhpc.step DIR PHASE RANK      one task
+python -m llmhpc.step DIR preview         what can be made of it while its input is being made, in DIR/preview
 """
 
 import os
@@ -50,12 +51,10 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
 def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> None:
     """``run_task`` as the whole work of a process that submitit started.
 
-    submitit ignores SIGTERM; a task that goes on while its children end would lose what they had in hand. The
-    warning ahead of the time limit means nothing to a task that cannot save: it may still come to its end. One
-    that has saved goes back into the queue if ``requeue``, else it ends badly, and what is behind it takes over.
+    One that was warned and has saved goes back into the queue if ``requeue``, else it ends badly, and what is behind
+    it takes over.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    _signals_of_a_job()
     try:
         run_task(home, phase, rank)
     except Interrupted as interrupted:
@@ -65,6 +64,53 @@ def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> N
             if not first or scheduler.requeue(attempts.job_key()):
                 time.sleep(REQUEUE_S)  # Slurm ends all processes of the job
         sys.exit(INTERRUPTED)
+
+
+def _signals_of_a_job() -> None:
+    """submitit ignores SIGTERM; a task that goes on while its children end would lose what they had in hand. The
+    warning ahead of the time limit means nothing to a task that cannot save: it may still come to its end.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def has_news(home: Path) -> bool:
+    """True if an input that is still being made holds more than when the step last looked at it."""
+    if artifact.sealed(home) or not (home / artifact.STEP).exists():
+        return False
+    early, inputs = stage_of(home).early, _inputs(home)
+    seen = [record["begin"] for record in attempts.by_rank(home, artifact.PREVIEW).get(0, [])]
+    files = [
+        artifact.so_far(path) / early[role]
+        for role, path in inputs.items()
+        if role in early and not artifact.sealed(path)
+    ]
+    rest = [path for role, path in inputs.items() if role not in early]
+    there = bool(files) and all(f.exists() for f in files) and all(map(artifact.sealed, rest))
+    return there and max(f.stat().st_mtime for f in files) > max(seen, default=0.0)
+
+
+def preview(home: str | Path) -> bool:
+    """Run a step on what an input already holds, into its ``preview``; False if there is nothing new to see."""
+    home = Path(home)
+    if not has_news(home):
+        return False
+    _check_order(home)
+    stage = stage_of(home)
+    with Attempt(home, artifact.PREVIEW, 0, stage.resources, (0, 1)):
+        out = _scratch(home, artifact.PREVIEW, 0)
+        task = Task(phase=artifact.PREVIEW, rank=0, ranks=1, seed=_order(home)["seed"], home=home)
+        load("stage", stage.kind).run(stage, _inputs(home), out, task)
+        shutil.rmtree(home / artifact.PREVIEW, ignore_errors=True)
+        out.rename(home / artifact.PREVIEW)
+    return True
+
+
+def preview_all(homes: list[str]) -> None:
+    """The same for several steps, each after what it needs, as the work of one job."""
+    _signals_of_a_job()
+    for home in homes:
+        preview(home)
 
 
 def gate(home: str | Path, phase: str) -> None:
@@ -133,8 +179,7 @@ def process_index(processes: int) -> int:
 def _work(
     home: Path, stage: Stage, phase: str, rank: int, process: int, attempt: Path | None
 ) -> None:
-    order = _order(home)
-    inputs = {role: Path(path) for role, path in order["inputs"].items()}
+    inputs = _inputs(home)
     for role, path in inputs.items():
         if not artifact.sealed(path):
             raise ArtifactError(f"input {role}: {path}/{artifact.MANIFEST} is not there")
@@ -142,7 +187,7 @@ def _work(
         phase=phase,
         rank=rank,
         ranks=dict(stage.phases())[phase],
-        seed=order["seed"],
+        seed=_order(home)["seed"],
         home=home,
         process=process,
         attempt=attempt,
@@ -197,7 +242,8 @@ def _seal(home: Path, marks: list[dict[str, Any]]) -> None:
             "code": str(Path(__file__).parent),
         },
     )
-    for leftover in (artifact.WORK, artifact.SCRATCH, artifact.PROGRESS):
+    (home / artifact.PREVIEW_JOB).unlink(missing_ok=True)
+    for leftover in (artifact.WORK, artifact.SCRATCH, artifact.PROGRESS, artifact.PREVIEW):
         shutil.rmtree(home / leftover, ignore_errors=True)
 
 
@@ -206,6 +252,10 @@ def _order(home: Path) -> dict[str, Any]:
     if order is None:
         raise ArtifactError(f"{home}/{artifact.STEP} is not there: not a step's directory")
     return order
+
+
+def _inputs(home: Path) -> dict[str, Path]:
+    return {role: Path(path) for role, path in _order(home)["inputs"].items()}
 
 
 def _check_order(home: Path) -> None:
@@ -222,7 +272,7 @@ def _check_order(home: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """By hand: one task, or everything that is missing. Exit status 0, 1 failed, 2 called wrongly."""
-    if len(arguments) not in (1, 3):
+    if len(arguments) not in (1, 3) and arguments[1:] != [artifact.PREVIEW]:
         print(__doc__, file=sys.stderr)
         return 2
     home = Path(arguments[0])
@@ -230,6 +280,8 @@ def main(arguments: list[str]) -> int:
         _check_processes(stage_of(home).processes())
         if len(arguments) == 3:
             run_task(home, arguments[1], int(arguments[2]))
+        elif len(arguments) == 2:
+            print(home / artifact.PREVIEW if preview(home) else f"{home.name}: nothing new to see")
         else:
             _run_missing(home)
     except ConfigError as error:

@@ -1,7 +1,7 @@
 """One step forward for every run that has not ended, from cron: python -m llmhpc.tick [ROOT].
 
-Submits again what a crashed launcher or a killed gate left and may be started again, notes which runs are over, and
-says so to whoever wants to know. Does no harm if it runs twice, or twice at once.
+Submits again what a crashed launcher or a killed gate left and may be started again, has new checkpoints of a training
+scored and the report made of what there is (<step>/preview/), notes which runs are over and says so to whoever wants to know. Does no harm if it runs twice, or twice at once.
 """
 
 import argparse
@@ -53,8 +53,17 @@ def _advance(launch: Path) -> str:
     if submission.new:
         return f"submitted again {', '.join(home.name for home in submission.new)}"
     if submission.jobs:
-        return f"{len(submission.jobs)} steps on their way"
+        return f"{len(submission.jobs)} steps on their way{_look(launch)}"
     return "; ".join(["failed", *submission.why()]) if submission.stopped else "done"
+
+
+def _look(launch: Path) -> str:
+    """Have new checkpoints scored and the page made again while training goes on."""
+    try:
+        shown = slurm.preview(launch)
+    except LlmhpcError as error:
+        return f"; {error}"
+    return f"; a look at {', '.join(home.name for home in shown)}" if shown else ""
 
 
 def _config(record: dict[str, Any]) -> Config:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmhpc.evals import engine, exports
 from llmhpc.evals.continuation import CHOICES
 from llmhpc.evals.uncertainty import Part, ratio_error
+from llmhpc.files import read_json, write_json
 
 if TYPE_CHECKING:
     from lighteval.pipeline import Pipeline
@@ -58,6 +59,23 @@ def evaluate(
     pipeline.evaluate()
     records = [record for task in TASKS for record in _records(pipeline, task, export)]
     return [line for task in TASKS for line in _scores(pipeline, task, export)], records
+
+
+def evaluate_once(
+    export: exports.Export,
+    data: Path,
+    cache: Path,
+    batch_tokens: int,
+    kept: Path,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The same, unless ``kept`` holds what came out for the same weights: of an earlier look, or before a kill."""
+    path = kept / f"{export.step:06d}-{exports.weights_hash(export.folder)}.json"
+    if not path.exists():
+        scores, answers = evaluate(export, data, cache, batch_tokens, progress)
+        write_json(path, {"scores": scores, "answers": answers})
+    found = read_json(path)
+    return found["scores"], found["answers"]
 
 
 def headline(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

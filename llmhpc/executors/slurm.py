@@ -113,6 +113,36 @@ def resume(launch: Path) -> Submission:
     return submission
 
 
+def preview(launch: Path) -> list[Path]:
+    """Submit a look at what a launch has so far, unless one is on its way or there is nothing new.
+
+    Returns the steps that will show more: scores of the checkpoints of a training that goes on, and the page with
+    them. Raises StageError if Slurm refuses the job.
+    """
+    cluster, steps = runs.plan_of(runs.read(launch))
+    early = [step for step in steps if step.stage.early and not artifact.sealed(step.out)]
+    if not any(node.has_news(step.out) for step in early):
+        return []
+    with only_one(launch.parent / runs.SUBMIT_LOCK):
+        notes = [step.out / artifact.PREVIEW_JOB for step in early]
+        last = {note["job"] for path in notes if (note := read_json(path))}
+        if any(job.unfinished for job in scheduler.jobs(last).values()):
+            return []
+        site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
+        homes = [str(step.out) for step in early]
+        try:
+            job = _Submitter(site, early[0], [], Decision()).look(homes)
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise _refused(early[0], error) from None
+        for path in notes:
+            write_json(path, {"job": job})
+    return [step.out for step in early]
+
+
+def _refused(step: Step, error: Exception) -> StageError:
+    return StageError(f"stages.{step.name}: sbatch refused it: {' '.join(str(error).split())}")
+
+
 def _stop_if_overdrawn(launch: Path) -> str:
     """End a launch whose budget is spent, and say so: tasks at work go on to their gate, what waits leaves the queue."""
     cluster, steps = runs.plan_of(runs.read(launch))
@@ -200,8 +230,7 @@ def _make(
     except (FailedJobError, FailedSubmissionError) as error:
         _withdraw(home)
         claim.release(home)
-        why = " ".join(str(error).split())
-        raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
+        raise _refused(step, error) from None
 
 
 def _unmarked(jobs: dict[str, Any], phase: Phase, ranks: list[int]) -> dict[tuple[str, int], str]:
@@ -253,6 +282,11 @@ class _Submitter:
         self.jobs["submitted"] = True
         self._note()
         return self.jobs
+
+    def look(self, homes: list[str]) -> str:
+        """The job of a look at what the steps can show so far."""
+        executor = self._task_executor(Phase(artifact.PREVIEW, 1), [])
+        return executor.submit(node.preview_all, homes).job_id
 
     def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:
         tasks = (

@@ -1,6 +1,6 @@
 """One directory per step: step.json says what to make, marks say which ranks are done, manifest.json that it is whole.
 
-step.json  claim.json  jobs.json  logs/  attempts/  progress/  ranks/  work/  <output files>  manifest.json
+step.json  claim.json  jobs.json  logs/  attempts/  progress/  ranks/  work/  preview/  <output files>  manifest.json
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from llmhpc.files import files_below, read_json, sha256, write_json
 from llmhpc.planning.plan import Step, plain
 
 STEP, MANIFEST, CLAIM, JOBS = "step.json", "manifest.json", "claim.json", "jobs.json"
+# what can be seen of a step while its input is being made, and the job that makes it
+PREVIEW, PREVIEW_JOB = "preview", "preview.json"
 LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH = (
     "logs",
     "attempts",
@@ -22,12 +24,31 @@ LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH = (
 )
 PASSED = ".passed"  # end of a name: progress/<phase>.passed is there once the gate behind a phase is through
 SHOWN = 20  # ranks or faults of a message
-OURS = {STEP, MANIFEST, CLAIM, JOBS, LOGS, ATTEMPTS, PROGRESS, RANKS, WORK, SCRATCH}
+OURS = {
+    STEP,
+    MANIFEST,
+    CLAIM,
+    JOBS,
+    PREVIEW,
+    PREVIEW_JOB,
+    LOGS,
+    ATTEMPTS,
+    PROGRESS,
+    RANKS,
+    WORK,
+    SCRATCH,
+}
 
 
 def sealed(home: Path) -> bool:
     """True once the artifact is whole."""
     return (home / MANIFEST).exists()
+
+
+def so_far(home: Path) -> Path:
+    """Where the files of a step lie: in its directory, or in what can be seen of it while it is not whole."""
+    early = home / PREVIEW
+    return early if early.is_dir() and not sealed(home) else home
 
 
 def order(step: Step) -> None:

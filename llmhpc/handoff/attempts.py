@@ -115,6 +115,8 @@ def _end(error: BaseException | None) -> Record:
     """The cause and the message of an end."""
     if error is None:
         return {"cause": DONE}
+    if isinstance(error, KeyboardInterrupt):
+        return {"cause": "cancelled"}
     message = " ".join(str(error).split()) or type(error).__name__
     known = isinstance(error, LlmhpcError)
     return {

@@ -34,10 +34,16 @@ def state_of(home: Path, phases: list[Phase], queue: claim.Queue | None = None) 
     """The state of the step in ``home``; ``queue`` as in ``claim.alive``."""
     if artifact.sealed(home):
         return State(DONE)
-    records = attempts.latest(home)
+    names = {
+        phase.name for phase in phases
+    }  # a look at what there is so far says nothing of the step itself
+    records = [record for record in attempts.latest(home) if record["phase"] in names]
     if claim.alive(home, queue):
         begun = records or not read_json(home / artifact.JOBS)
-        return State(RUNNING, progress_line(home, phases)) if begun else State(QUEUED)
+        if begun:
+            return State(RUNNING, progress_line(home, phases))
+        early = artifact.so_far(home)
+        return State(QUEUED, "" if early == home else f"so far: {early}")
     for record in sorted(
         records, key=lambda record: record["rank"]
     ):  # a gate's note first: it names all

@@ -12,13 +12,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from llmhpc.report import numbers
-from llmhpc.report.upstream import DONE, GONE, HERE, Made
+from llmhpc.report.upstream import DONE, GOING, GONE, HERE, Made
 
 BOX_WIDTH, BOX_HEIGHT = 200, 44
 GAP_X, GAP_Y = 26, 32
 LANE_GAP = 26
 MARGIN = 6
-STATE_CLASSES = {DONE: "done", HERE: "here", GONE: "gone"}
+STATE_CLASSES = {DONE: "done", GOING: "going", HERE: "here", GONE: "gone"}
 
 
 @dataclass(frozen=True)

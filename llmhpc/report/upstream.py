@@ -9,16 +9,16 @@ from typing import Any
 
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
-from llmhpc.handoff.artifact import MANIFEST, RANKS, STEP
+from llmhpc.handoff.artifact import MANIFEST, RANKS, STEP, output_names, so_far
 
-DONE, HERE, GONE = "done", "this page", "removed"
+DONE, GOING, HERE, GONE = "done", "not whole yet", "this page", "removed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """One step as its manifest tells it.
 
-    Of a step whose directory somebody has removed since, only the name is left (state ``GONE``). Of the
+    Of one that is still being made (state ``GOING``) there is its order and what it has so far. Of a step whose directory somebody has removed since, only the name is left (state ``GONE``). Of the
     report itself there is no manifest yet (state ``HERE``).
     """
 
@@ -70,14 +70,16 @@ class Made:
 
     def json(self, name: str) -> Any:
         """The content of one of its JSON files, or None if it has no such file."""
-        return read_json(self.home / name) if name in self.files else None
+        return read_json(so_far(self.home) / name) if name in self.files else None
 
     def json_lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of one of its JSON-lines files; none if it has no such file."""
         if name not in self.files:
             return []
         try:
-            lines = (self.home / name).read_text().splitlines()
+            lines = (so_far(self.home) / name).read_text().splitlines(keepends=True)
+            if self.state == GOING and lines and not lines[-1].endswith("\n"):
+                lines.pop()  # just being written
             return [json.loads(line) for line in lines if line.strip()]
         except (json.JSONDecodeError, FileNotFoundError) as error:
             raise ArtifactError(
@@ -99,7 +101,12 @@ class History:
 
     def with_file(self, name: str) -> list[Made]:
         """The steps that hold a file of that name."""
-        return [step for step in self.made if name in step.files]
+        return [s for s in self.steps if s.state in (DONE, GOING) and name in s.files]
+
+    @property
+    def going(self) -> list[Made]:
+        """The steps that are still being made: the page shows what there was when it was written."""
+        return [step for step in self.steps if step.state == GOING]
 
     def with_count(self, *names: str) -> list[Made]:
         """The steps that counted all of these."""
@@ -123,11 +130,20 @@ def _walk(home: Path, found: dict[Path, Made]) -> Iterator[Made]:
     """The step in ``home`` after everything it came from, without what was found before."""
     if home in found:
         return
-    record = read_json(home / MANIFEST)
-    if record is None:
+    record, order = read_json(home / MANIFEST), read_json(home / STEP)
+    if record is None and order is None:
         yield Made(name=_name(home), home=home, state=GONE)
         return
-    step = Made(name=record["name"], home=home, record=record)
+    if record is None:
+        here = so_far(home)
+        sizes = {
+            n: {"bytes": (here / n).stat().st_size}
+            for n in output_names(here)
+            if (here / n).exists()
+        }
+        step = Made(name=order["name"], home=home, state=GOING, record=order | {"files": sizes})
+    else:
+        step = Made(name=record["name"], home=home, record=record)
     for _, path in sorted(step.inputs.items()):
         yield from _walk(path, found)
     yield step

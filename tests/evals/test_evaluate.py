@@ -211,3 +211,28 @@ def test_only_the_files_of_the_artifact_are_written(results):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Config(**settings)
+
+
+def test_scores_of_an_earlier_look_are_kept_and_change_nothing(
+    results, train_step, tokens_step, tmp_path, monkeypatch
+):
+    from llmhpc.evals import runner
+
+    so_far = tmp_path / "train"
+    shutil.copytree(train_step, so_far)
+    listed = json.loads((train_step / "exports.json").read_text())
+    (so_far / "exports.json").write_text(json.dumps(listed[:2]))
+    home = tmp_path / "evaluate"
+    counts, *_ = evaluate(so_far, tokens_step, home)
+    assert counts["checkpoints"] == 2
+    shutil.rmtree(home / "out")
+
+    scored = []
+    real = runner.evaluate
+    monkeypatch.setattr(
+        runner, "evaluate", lambda export, *rest: scored.append(export.name) or real(export, *rest)
+    )
+    *_, out = evaluate(train_step, tokens_step, home)
+    assert scored == [listed[2]["path"]]
+    for name in ("scores.jsonl", "items.parquet"):
+        assert (out / name).read_bytes() == (results[3] / name).read_bytes()
