@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmhpc.config import Stage
-from llmhpc.errors import StageError
+from llmhpc.config import Footprint, Stage
+from llmhpc.errors import ConfigError, StageError
 from llmhpc.sources import Reading, Source, pages_of
 from llmhpc.task import Task
 
@@ -20,6 +20,14 @@ class Config(Stage):
     def before_launch(self) -> None:
         """Raise ConfigError if the source's input is not there."""
         self.source.before_launch(self.ranks)
+
+    def will_write(self, input_bytes: int) -> Footprint:
+        """As much as the source has, at most: what is no page is left out."""
+        try:
+            size = self.source.expected_bytes()
+        except ConfigError:  # before_launch says that it is not there
+            size = 0
+        return Footprint(size, self.ranks)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -193,6 +193,48 @@ def test_more_files_than_fit(findings, tmp_path):
     assert "more files fit there, the steps will write about 36,000,000," in message
 
 
+def test_disk_counts_what_a_source_will_give(tmp_path):
+    crawl = tmp_path / "crawl.warc.gz"
+    with crawl.open("wb") as file:
+        file.truncate(10**9)  # a hole: it takes no room here
+    words = ["stage/collect@stages.collect=warc", "stage/filter@stages.filter=web"]
+    words += ["stages.collect.ranks=1", "model=llama_tiny", "stages.tokenizer.vocab_size=512"]
+    steps = plan(compose([f"root={tmp_path}", *words, f"stages.collect.source.paths=[{crawl}]"]))
+    collect, filtered = (preflight.footprint(steps[:n]).bytes for n in (1, 2))
+    assert (collect, filtered) == (10**9, 2 * 10**9)
+    dump = [
+        "stage/collect@stages.collect=commoncrawl",
+        "stages.collect.source.dump=CC-MAIN-2024-10",
+    ]
+    steps = plan(compose([f"root={tmp_path}", *dump, *words[1:], "stages.collect.source.files=16"]))
+    assert preflight.footprint(steps[:1]).bytes == 16 * 10**9
+
+
+def test_a_root_that_is_a_file_or_cannot_be_written(findings, tmp_path):
+    (tmp_path / "taken").write_text("")
+    message = only(findings(f"root={tmp_path}/taken/runs"), estimate=False)
+    assert message == (
+        f"root={tmp_path}/taken/runs: {tmp_path}/taken is a file; a folder that every node sees"
+    )
+    message = only(findings("root=/proc/runs"), estimate=False)
+    assert message.startswith("root=/proc/runs: /proc cannot be written (")
+
+
+def test_what_one_machine_or_one_process_cannot_be(findings):
+    message = only(findings("stages.train.resources.nodes=2"), estimate=False)
+    assert message == "stages.train.resources.nodes=2: 1 on cluster.executor=local"
+    message = only(findings("cluster=debug"), estimate=False)
+    assert message == (
+        "cluster.executor=debug: stages.train is made of 2 processes and debug is one; local or slurm"
+    )
+
+
+def test_slurm_where_there_is_none(findings, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    message = only(findings("cluster=slurm"), estimate=False)
+    assert message.startswith("cluster.executor=slurm: there is no sbatch here; cluster=local runs")
+
+
 @pytest.mark.parametrize(
     ("language", "words"),
     [("th", "pythainlp"), ("ko", "kiwipiepy"), ("klingon", "ISO 639-1 or 639-3, as in en or deu")],

@@ -37,6 +37,10 @@ class Source:
     def before_launch(self, ranks: int) -> None:
         """Raise ConfigError if something this source needs is not there; quick, and nothing is written."""
 
+    def expected_bytes(self) -> int:
+        """How much there is to read, compressed as it is; 0 if nobody can know before."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:

@@ -12,6 +12,8 @@ from llmhpc.errors import ConfigError, StageError
 from llmhpc.sources import Page, Reading, Source, deal
 from llmhpc.sources.warc import read_files
 
+FILE_BYTES = 1_000_000_000  # of one of its WARC files, about
+
 
 @dataclass(kw_only=True, slots=True)
 class Config(Source):
@@ -35,6 +37,10 @@ class Config(Source):
             raise ConfigError(f"source.files={self.files}: {ranks} or more, one for each rank")
         if "://" not in self.base and not Path(_list_address(self)).is_file():
             raise ConfigError(f"source.dump={self.dump}: {_list_address(self)} is not there")
+
+    def expected_bytes(self) -> int:
+        """Of the files that are asked for; a whole dump's number is known from its list alone."""
+        return self.files * FILE_BYTES
 
 
 def pages(cfg: Config, reading: Reading) -> Iterator[Page]:

@@ -30,6 +30,10 @@ class Config(Source):
         """Raise ConfigError if the folder is not there or has too few pages."""
         enough(len(_files(self)), ranks, f"HTML files in source.folder={self.folder}")
 
+    def expected_bytes(self) -> int:
+        """The size of the files, which a WARC file holds compressed: at most."""
+        return sum(path.stat().st_size for path in _files(self))
+
 
 def pages(cfg: Config, reading: Reading) -> Iterator[Page]:
     """The files of one rank, by name."""

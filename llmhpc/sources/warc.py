@@ -37,6 +37,11 @@ class Config(Source):
         if len(local) == len(self.paths):
             enough(len(found), ranks, "files in source.paths")
 
+    def expected_bytes(self) -> int:
+        """The size of the local files."""
+        local = [path for path in self.paths if "://" not in path]
+        return sum(Path(f).stat().st_size for path in local for f in _local_files(path))
+
 
 def pages(cfg: Config, reading: Reading) -> Iterator[Page]:
     """The HTML responses of one rank's files. Raises StageError if an address has no file."""

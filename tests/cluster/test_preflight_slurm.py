@@ -88,6 +88,18 @@ def test_what_the_site_takes_and_three_questions_to_it(slurm, tmp_path):
         assert [call.split()[0] for call in calls] == ["scontrol", "scontrol", "sinfo"]
 
 
+def test_a_site_whose_partitions_have_no_default(slurm, tmp_path):
+    script = f'#!/bin/sh\n{shutil.which("scontrol")} "$@" | sed s/Default=YES/Default=NO/\n'
+    (tmp_path / "scontrol").write_text(script)
+    (tmp_path / "scontrol").chmod(0o755)
+    environment = slurm | {"PATH": f"{tmp_path}:{slurm['PATH']}"}
+    result = dry_run(environment, tmp_path / "runs")
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "llmhpc: cluster.partition is not set: the site has no default; one of"
+    )
+
+
 def test_a_controller_that_does_not_answer(tmp_path):
     conf = tmp_path / "slurm.conf"
     conf.write_text(
