@@ -7,6 +7,13 @@ from pathlib import Path
 
 from llmhpc.config import Environment, Runtime
 
+# Does what the arguments behind it ask for, -u -m MODULE ..., but does not look in the working folder first as
+# Python itself does: that may be a checkout that somebody edits.
+RUN_MODULE = (
+    "import runpy, sys; sys.path[:] = filter(None, sys.path); sys.argv = sys.argv[3:];"
+    " runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
@@ -23,13 +30,13 @@ def script(cluster: Environment, stage: Environment, *, root: Path, code: Path) 
     variables = cluster.variables | stage.variables
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines += [*cluster.setup, *stage.setup]
-    # -m would look in the working folder first, which may be a checkout (Python 3.11 and later can do without)
-    lines.append("export PYTHONSAFEPATH=1")
+    lines.append("export PYTHONUNBUFFERED=1")
     lines.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
     image, python = stage.image or cluster.image, stage.python or cluster.python
     runtime = stage.runtime if stage.image else cluster.runtime
     mounts = [f"{root}:{root}", *cluster.mounts, *stage.mounts]
     command = [python or (sys.executable if image is None else "python3")]
+    command += ["-c", RUN_MODULE]
     srun = []
     if image and runtime is Runtime.apptainer:
         command = ["apptainer", "exec", "--bind", ",".join(mounts), image, *command]

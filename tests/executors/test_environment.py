@@ -1,5 +1,7 @@
 """What a job's script sets up; every value is quoted."""
 
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,26 +21,37 @@ def test_modules_variables_and_lines_come_in_order_and_a_stage_wins():
     made = script(cluster, Environment(modules=["gcc"], variables={"A": "2"}), **PATHS)
     assert made.setup == [
         "module load cuda/12", "module load gcc", "export A=2", "export B='$(touch x)'", "ulimit -n 9",
-        "export PYTHONSAFEPATH=1", "export PYTHONPATH='/shared/my runs/code/1'${PYTHONPATH:+:$PYTHONPATH}",
+        "export PYTHONUNBUFFERED=1", "export PYTHONPATH='/shared/my runs/code/1'${PYTHONPATH:+:$PYTHONPATH}",
     ]  # fmt: skip
-    assert (made.python, made.srun) == (sys.executable, [])
+    assert (shlex.split(made.python)[0], made.srun) == (sys.executable, [])
+
+
+def test_a_module_is_not_looked_for_in_the_working_folder(tmp_path):
+    here, code = tmp_path / "checkout", tmp_path / "code"
+    for folder in (here, code):
+        folder.mkdir()
+        (folder / "module.py").write_text("import sys; print(__name__, __file__, sys.argv[1:])")
+    made = script(Environment(), Environment(), root=tmp_path, code=code)
+    lines = [*made.setup, f"{made.python} -u -m module a b"]  # as submitit calls it
+    out = subprocess.check_output(["bash", "-c", "\n".join(lines)], text=True, cwd=here)
+    assert out == f"__main__ {code}/module.py ['a', 'b']\n"
 
 
 def test_an_interpreter_of_a_stage_is_taken():
     made = script(Environment(python="/a/python"), Environment(python="/b c/python"), **PATHS)
-    assert made.python == "'/b c/python'"
+    assert shlex.split(made.python)[0] == "/b c/python"
 
 
 def test_an_apptainer_image_is_opened_around_python_with_the_root_in_it():
     made = script(Environment(image="/i.sif", mounts=["/scratch:/scratch"]), Environment(), **PATHS)
-    assert made.python == (
-        "apptainer exec --bind '/shared/my runs:/shared/my runs,/scratch:/scratch' /i.sif python3"
+    assert made.python.startswith(
+        "apptainer exec --bind '/shared/my runs:/shared/my runs,/scratch:/scratch' /i.sif python3 -c "
     )
 
 
 def test_a_pyxis_image_is_srun_s_to_open():
     made = script(Environment(), Environment(image="nvcr.io#x", runtime=Runtime.pyxis), **PATHS)
-    assert made.python == "python3"
+    assert shlex.split(made.python)[0] == "python3"
     assert made.srun == [
         "--container-image=nvcr.io#x", "--container-mounts=/shared/my runs:/shared/my runs",
     ]  # fmt: skip
