@@ -30,12 +30,13 @@ def main(overrides: list[str]) -> int:
         else:
             wanted = {"": compose(overrides)}
         cfg = next(iter(wanted.values()))
-        steps = union(map(plan, wanted.values()))
+        plans = {label: plan(point) for label, point in wanted.items()}
+        steps = union(plans.values())
     except ConfigError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return USAGE
     if cfg.dry_run:
-        show_plan(steps)
+        show_plan(steps, plans)
     if not _passes(cfg, steps):
         return USAGE
     if cfg.dry_run:
@@ -50,8 +51,8 @@ def main(overrides: list[str]) -> int:
         return 130
 
 
-def show_plan(steps: list[Step]) -> None:
-    """Print each step: done, running, partial or to run, and why."""
+def show_plan(steps: list[Step], plans: dict[str, list[Step]]) -> None:
+    """Print each step: done, running, partial or to run, and why; of a sweep, for which points it is not shared."""
     remade: set[Path] = set()
     for step in steps:
         state = state_of(step.out, step.stage.phases())
@@ -61,6 +62,9 @@ def show_plan(steps: list[Step]) -> None:
             if state.word == TO_RUN:
                 why = reason_to_run(step, remade)
         tasks = "+".join(str(phase.ranks) for phase in step.stage.phases())
+        points = [label for label, own in plans.items() if step in own]
+        if len(points) < len(plans):
+            why = f"[{'; '.join(points)}] {why}"
         print(f"{step.name:10} {state.word:8} {step.out.name:20} {tasks:>10} tasks  {why}")
     print(_estimate(steps, [s for s in steps if s.out in remade]))
 

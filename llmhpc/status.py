@@ -32,9 +32,16 @@ WATCH_EVERY_S = 10  # of a scheduler that others use too
 def rows(launch: Path) -> list[dict[str, Any]]:
     """Every step of a launch: name, state, note, log, out, seconds, counts, cost; Slurm is asked once."""
     record = runs.read(launch)
-    homes = [(step["name"], Path(step["out"])) for step in record["steps"]]
-    queue = _queue([home for _, home in homes if not artifact.sealed(home)])
-    return [_row(name, home, queue) for name, home in homes]
+    homes = [Path(step["out"]) for step in record["steps"]]
+    queue = _queue([home for home in homes if not artifact.sealed(home)])
+    found = []
+    for step, home in zip(record["steps"], homes, strict=True):
+        own = step.get("points", [])
+        points = (
+            own if len(own) < len(record["points"]) else []
+        )  # of a sweep, where not shared by all
+        found.append(_row(step["name"], home, queue) | {"points": points})
+    return found
 
 
 def _queue(homes: list[Path]) -> claim.Queue:
@@ -77,7 +84,8 @@ def _table(found: list[dict[str, Any]], said: list[str]) -> Table:
     for row in found:
         cost = ledger.Cost(**row["cost"])
         failed = f" ({cost.failed} failed)" if cost.failed else ""
-        note = row["note"] or row["out"]
+        note = f"[{'; '.join(row['points'])}] " if row["points"] else ""
+        note += row["note"] or row["out"]
         if row["state"] == FAILED:
             note += f"\nlog: {row['log'] or Path(row['out']) / artifact.LOGS}"
         table.add_row(

@@ -27,7 +27,7 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["stages.filter.ranks=many"], ["stages.filter.ranks=many", "Integer"]),
         (["stages.filter.ranks=0"], ["stages.filter.ranks=0", "1 or more"]),
         (["seed=x"], ["seed=x", "Integer"]),
-        (["stages.collect.needs={pages: report}"], ["stages.collect.needs"]),
+        (["stages.collect.needs={pages: report}"], ["circle", "collect -> report"]),
         (["stages.dedup.needs.documents=shuffle"], ["circle", "dedup", "shuffle"]),
         (["stages.train.parallel.tp=3"], ["tp=3", "heads"]),
         (["stages.train.model.vocab_size=5000"], ["vocab_size", "5000", "4096"]),
@@ -38,6 +38,8 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["stages.train.resources.nodes=2"], ["stages.train.resources.nodes=2", "local"]),
         (["stage/collect@stages.collect=html"], ["stages.collect.source.folder is not set"]),
         (["a b"], ["a b", "key=value"]),
+        (["name=a\nb"], ["'name=a\\nb'", "key=value"]),
+        (["cluster.slurm=3"], ["cluster.slurm=3", "Dict"]),
         (["stages.train.schedule.sequence_length=64"],
          ["stages.evaluate.continuation_bytes=64", "32 or less", "sequence_length=64"]),
         (["name='$(touch x)'"], ["name='$(touch x)'", "letters"]),
@@ -107,6 +109,15 @@ def test_a_dry_run_says_what_would_run(tmp_path):
         "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report",
     ]  # fmt: skip
     assert all("to run" in line and "new" in line for line in lines[:-1])
+
+
+def test_the_plan_of_a_sweep_says_which_points_a_step_is_for(tmp_path):
+    lines = launch("-m", "seed=1,2", "dry_run=true", f"root={tmp_path}").stdout.splitlines()[:-1]
+    shared = [line.split()[0] for line in lines if "[" not in line]
+    assert shared == ["collect", "filter", "dedup"]
+    assert (
+        sum("[seed=1]" in line for line in lines) == sum("[seed=2]" in line for line in lines) == 6
+    )
 
 
 def test_status_without_a_run_says_so(tmp_path):

@@ -33,11 +33,15 @@ def write(points: dict[str, Config], steps: list[Step]) -> Path:
             return path
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = root / LAUNCHES / f"{stamp}-{os.getpid()}-{first.name}.json"
+    made = {label: {step.out for step in plan(cfg)} for label, cfg in points.items()}
     record = {
         "name": first.name,
         "time": time.time(),
         "points": settings,
-        "steps": [{"name": step.name, "out": str(step.out)} for step in steps],
+        "steps": [
+            {"name": s.name, "out": str(s.out), "points": [p for p in made if s.out in made[p]]}
+            for s in steps
+        ],
     }
     write_json(path, record)
     return path

@@ -28,8 +28,32 @@ def compose(overrides: list[str]) -> Config:
         try:
             raw = hydra_compose("config", overrides=overrides)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_one_line(error, overrides)) from None
+            try:
+                raw = hydra_compose("config", overrides=_added(overrides))
+            except (HydraException, OmegaConfBaseException):
+                raise ConfigError(_one_line(error, overrides)) from None
     return typed(raw)
+
+
+def _added(overrides: list[str]) -> list[str]:
+    """The same, with Hydra's ++ before what goes into a table of free keys, as in cluster.slurm.reservation=x."""
+    default = hydra_compose("config")
+    return [f"++{o}" if _is_free(default, o.partition("=")[0]) else o for o in overrides]
+
+
+def _is_free(node: Any, key: str) -> bool:
+    """True for a key at or in a table whose keys are the user's own, and whose values are not settings themselves."""
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or (part not in node and not _is_table(node)):
+            return False
+        node = node._get_node(part) if part in node else None
+        if node is None:
+            return True
+    return _is_table(node)
+
+
+def _is_table(node: Any) -> bool:
+    return isinstance(node, DictConfig) and node._metadata.element_type in (str, int, float, bool)
 
 
 def points(overrides: list[str]) -> dict[str, Config]:
@@ -126,7 +150,8 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
 def _guilty(text: str, overrides: list[str]) -> str:
     """The override that Hydra's parser could not read."""
     found = re.search(r"parsing index: (\d+)", text)
-    return overrides[int(found.group(1))] if found else " ".join(overrides)
+    guilty = overrides[int(found.group(1))] if found else " ".join(overrides)
+    return guilty if guilty.isprintable() else repr(guilty)
 
 
 def _bad_option(path: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from llmhpc.config import Config, Resources, Stage
 from llmhpc.errors import ConfigError
-from llmhpc.planning.compose import points
+from llmhpc.planning.compose import compose, points
 from llmhpc.planning.plan import fingerprint, plain, plan, union
 
 
@@ -151,3 +151,15 @@ def test_a_name_that_could_reach_a_shell_is_refused(name):
         Config(name=name)
     with pytest.raises(ConfigError, match="letters, digits"):
         Config(name="good", stages={name: Source()})
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "cluster.slurm.reservation=x",
+        "+cluster.slurm.reservation=x",
+        "cluster.slurm={reservation: x}",
+    ],
+)
+def test_a_table_of_free_keys_takes_any(override):
+    assert compose([override]).cluster.slurm == {"reservation": "x"}
