@@ -14,9 +14,10 @@ import pytest
 from llmhpc.doctor import cluster_yaml, slurm_checks
 from llmhpc.site.facts import (
     Site,
+    of_settings,
     parse_associations,
-    parse_config,
     parse_partitions,
+    parse_settings,
     parse_time_min,
 )
 from llmhpc.site.probe import LAST, block, read_while_renamed
@@ -66,7 +67,7 @@ SINFO_24 = "gpu-h100|96+|2000000|gpu:h100:8(S:0-1),shard:h100:32(S:0-1)\ngpu-h10
 def site(config: str, partitions: str, sinfo: str, **changes) -> Site:
     found = {"has_accounting": False, "accounts": [], "qos": [], "containers": []}
     found["partitions"] = parse_partitions(partitions, sinfo)
-    return Site(**(found | parse_config(config) | changes))
+    return Site(**(found | of_settings(parse_settings(config)) | changes))
 
 
 def doctor(*words: str | Path, path: str = "/nowhere", **environment: str):

@@ -3,28 +3,57 @@
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from dataclasses import dataclass
 
+MB_PER_GB = 1024  # submitit writes --mem=2GB, which Slurm takes for 2048 MB
 ANSWER_S = 20  # a slurmctld that takes longer does not answer
 CONTAINER_PROGRAMS = ("apptainer", "singularity", "enroot")
 OFF = "OFF"  # Slurm's word for a preempt mode that leaves jobs alone
 
 
+@dataclass(frozen=True, order=True)
+class Node:
+    """What one kind of node has."""
+
+    cpus: int
+    mem_gb: float
+    gpus: int
+
+    def holds(self, other: "Node") -> bool:
+        """True if this has as much of everything."""
+        return self.cpus >= other.cpus and self.mem_gb >= other.mem_gb and self.gpus >= other.gpus
+
+
 @dataclass(kw_only=True, slots=True)
 class Partition:
-    """One partition; what it has of a node is the least that any of its nodes has, GPUs the most."""
+    """One partition."""
 
     name: str
     default: bool
     up: bool
     max_time_min: int | None  # None: no limit
     nodes: int
-    cpus: int
-    mem_gb: float
-    gpus: int
+    max_nodes: int  # of one job
+    kinds: list[Node]  # each once
+    takes: dict[str, list[str]]  # qos, account -> those that it takes; a key that is not there: any
     preempt_mode: str
     grace_time_s: int
     priority_tier: int
+
+    @property
+    def cpus(self) -> int:
+        """The least that any of its nodes has; likewise mem_gb."""
+        return min((node.cpus for node in self.kinds), default=0)
+
+    @property
+    def mem_gb(self) -> float:
+        return round(min((node.mem_gb for node in self.kinds), default=0.0), 1)
+
+    @property
+    def gpus(self) -> int:
+        """The most that any of its nodes has."""
+        return max((node.gpus for node in self.kinds), default=0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,13 +98,24 @@ def ask(*command: str) -> str | None:
     return None if call.returncode else call.stdout
 
 
+def ask_settings() -> dict[str, str] | None:
+    """Key -> value of slurm.conf as the controller has it; None if none answers here."""
+    text = ask("scontrol", "show", "config")
+    return None if text is None else parse_settings(text)
+
+
+def ask_partitions() -> list[Partition] | None:
+    """Every partition with the kinds of its nodes, by two questions; None if the controller does not answer."""
+    partitions = ask("scontrol", "show", "partition", "-o")
+    nodes = ask("sinfo", "-h", "-e", "-o", "%R|%c|%m|%G")
+    return None if partitions is None else parse_partitions(partitions, nodes or "")
+
+
 def read_site(user: str) -> Site | None:
     """The site as ``user`` sees it; None if no slurmctld answers here."""
-    config, partitions = (
-        ask("scontrol", "show", "config"),
-        ask("scontrol", "show", "partition", "-o"),
-    )
-    if not shutil.which("sbatch") or config is None or partitions is None:
+    settings = ask_settings() if shutil.which("sbatch") else None
+    partitions = ask_partitions() if settings else None
+    if settings is None or partitions is None:
         return None
     has_accounting = ask("sacct", "--noheader", "--allocations") is not None
     associations = (
@@ -88,18 +128,20 @@ def read_site(user: str) -> Site | None:
         has_accounting=has_accounting,
         accounts=accounts,
         qos=qos,
-        partitions=parse_partitions(
-            partitions, ask("sinfo", "-h", "-e", "-o", "%R|%c|%m|%G") or ""
-        ),
+        partitions=partitions,
         containers=["pyxis"] * ("--container-image" in (ask("srun", "--help") or ""))
         + [name for name in CONTAINER_PROGRAMS if shutil.which(name)],
-        **parse_config(config),  # type: ignore[arg-type]
+        **of_settings(settings),  # type: ignore[arg-type]
     )
 
 
-def parse_config(text: str) -> dict[str, object]:
-    """The fields of Site that ``scontrol show config`` tells."""
-    value = dict(re.findall(r"^(\w+) *= (.*?) *$", text, re.MULTILINE))
+def parse_settings(text: str) -> dict[str, str]:
+    """Key -> value of what ``scontrol show config`` prints."""
+    return dict(re.findall(r"^(\w+) *= (.*?) *$", text, re.MULTILINE))
+
+
+def of_settings(value: dict[str, str]) -> dict[str, object]:
+    """The fields of Site that the settings of the controller tell."""
     # it was an option of slurmctld before it became one of preemption
     parameters = value.get("PreemptParameters", "") + "," + value.get("SlurmctldParameters", "")
     return {
@@ -115,26 +157,27 @@ def parse_config(text: str) -> dict[str, object]:
 
 def parse_partitions(text: str, nodes: str) -> list[Partition]:
     """Of ``scontrol show partition -o`` and, for what one node has, ``sinfo -o "%R|%c|%m|%G"``."""
-    per_node: dict[str, list[tuple[int, int, int]]] = {}
+    kinds: dict[str, set[Node]] = defaultdict(set)
     for line in nodes.splitlines():
         name, cpus, mem_mb, gres = line.split("|")
         # "64+" where nodes differ; gpu:4, gpu:h100:4(S:0-1), several kinds behind commas
         gpus = sum(int(n) for n in re.findall(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)(?=[(,]|$)", gres))
-        per_node.setdefault(name, []).append((int(cpus.rstrip("+")), int(mem_mb.rstrip("+")), gpus))
+        kinds[name].add(Node(int(cpus.rstrip("+")), int(mem_mb.rstrip("+")) / MB_PER_GB, gpus))
     found = []
     for line in text.splitlines():
         value = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        kinds = per_node.get(value["PartitionName"], [(0, 0, 0)])
+        lists = {"qos": value.get("AllowQos", "ALL"), "account": value.get("AllowAccounts", "ALL")}
+        total, most = int(value.get("TotalNodes", 0)), value.get("MaxNodes", "UNLIMITED")
         found.append(
             Partition(
                 name=value["PartitionName"],
                 default=value.get("Default") == "YES",
                 up=value.get("State", "UP") == "UP",
                 max_time_min=parse_time_min(value.get("MaxTime", "UNLIMITED")),
-                nodes=int(value.get("TotalNodes", 0)),
-                cpus=min(cpus for cpus, _, _ in kinds),
-                mem_gb=round(min(mem for _, mem, _ in kinds) / 1024, 1),
-                gpus=max(gpus for _, _, gpus in kinds),
+                nodes=total,
+                max_nodes=int(most) if most.isdigit() else total,
+                kinds=sorted(kinds[value["PartitionName"]]),
+                takes={key: some.split(",") for key, some in lists.items() if some != "ALL"},
                 preempt_mode=value.get("PreemptMode", OFF),
                 grace_time_s=int(value.get("GraceTime", 0)),
                 priority_tier=int(value.get("PriorityTier", 1)),

@@ -60,7 +60,9 @@ def test_the_site_and_two_nodes_are_found(slurm, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     site, checks = found["site"], {check["name"]: check for check in found["checks"]}
-    partitions = [(p["name"], p["default"], p["nodes"], p["gpus"]) for p in site["partitions"]]
+    partitions = [
+        (p["name"], p["default"], p["nodes"], p["kinds"][0]["gpus"]) for p in site["partitions"]
+    ]
     assert partitions == [
         ("cpu", True, 2, 2), ("high", False, 2, 2), ("low", False, 2, 2), ("one", False, 1, 2),
     ]  # fmt: skip

@@ -107,7 +107,7 @@ def test_a_controller_that_does_not_answer(tmp_path):
     )
     result = dry_run(os.environ | {"SLURM_CONF": str(conf)}, tmp_path / "runs")
     assert result.returncode == 2
-    assert result.stderr.startswith("llmhpc: cluster.executor=slurm: no slurmctld answers (")
+    assert result.stderr.startswith("llmhpc: cluster.executor=slurm: no slurmctld answers; ")
     assert len(result.stderr.splitlines()) == 1
 
 
