@@ -58,6 +58,7 @@ class Attempt:
             "log": log_path(),
             "cpus": resources.cpus * processes,
             "gpus": resources.gpus_per_node * resources.nodes,
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),  # of process 0
             "mem_gb": resources.mem_gb,
         }
 
