@@ -1,4 +1,4 @@
-"""A real Slurm of four nodes for the tests of recovery, and a user of it."""
+"""Two real Slurms for the tests of recovery, a plain and a strict one, users of them, and pages that can be held back."""
 
 import json
 import os
@@ -7,16 +7,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from llmhpc.sources import Page
+from llmhpc.sources.archive import write
 
 ROOT = Path(__file__).parents[2]
 DEVCLUSTER = ROOT / "sbatch" / "devcluster"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 WAIT_S = 300
+STRICT = [  # forgets a job after two seconds, takes three tasks in an array, kills without waiting
+    "MinJobAge=2",
+    "MaxArraySize=3",
+    "KillWait=0",
+    "PartitionName=one Nodes=127.0.0.4",
+    "PartitionName=warned Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=20",
+    "PartitionName=cut Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=0",
+]
+LATER = ("filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
 
 
 class User:
@@ -72,24 +85,58 @@ class User:
         rows = self.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %j").stdout.splitlines()
         return [job for job, title in map(str.split, rows) if title.endswith(name)]
 
+    def queue(self, *words: str, what: str = "%i") -> list[str]:
+        """What ``squeue`` says of the jobs that have not ended."""
+        done = self.run("squeue", "-h", "-r", "-o", what, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def over(self) -> None:
+        """Wait until no job is left."""
+        self.wait_for(lambda: not self.queue())
+
+    def begun(self, step: str) -> list[dict]:
+        """Attempts of a step that go on, by rank."""
+        open_ones = [record for record in self.attempts(step) if "end" not in record]
+        return sorted(open_ones, key=lambda record: record["rank"])
+
+    def jobs(self, step: str) -> dict:
+        return json.loads(next(self.root.glob(f"{step}-*/jobs.json")).read_text())
+
     def attempts(self, step: str) -> list[dict]:
         paths = sorted(self.root.glob(f"{step}-*/attempts/*-*.json"))
         return [json.loads(path.read_text()) for path in paths]
 
 
-@pytest.fixture(scope="session")
-def shell():
+@contextmanager
+def cluster(*options: str, programs: tuple[str, ...] = NEEDED) -> Iterator[dict[str, str]]:
     """The environment of a shell that uses a cluster of four nodes."""
-    if any(shutil.which(program, path=PATH) is None for program in NEEDED):
+    if any(shutil.which(program, path=PATH) is None for program in programs):
         pytest.skip("no Slurm: apt-get install slurmctld slurmd slurm-client munge")
     room = Path(tempfile.mkdtemp(dir="/tmp", prefix="dc"))
+    room.chmod(0o755)  # other users use it, too
     try:
-        subprocess.run([DEVCLUSTER, "up", "--dir", room], check=True, timeout=300)
+        subprocess.run([DEVCLUSTER, "up", "--dir", room, *options], check=True, timeout=300)
         line = subprocess.check_output([DEVCLUSTER, "env", "--dir", room], text=True)
         name, _, value = line.strip().removeprefix("export ").partition("=")
         yield os.environ | {name: value.strip("'\""), "PATH": PATH}
     finally:
         subprocess.run([DEVCLUSTER, "down", "--wipe", "--dir", room], check=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def shell():
+    """The environment of a shell that uses a cluster."""
+    with cluster() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def strict_shell():
+    """The same of a cluster with accounting that is strict."""
+    words = [word for line in STRICT for word in ("--set", line)]
+    with cluster("--dbd", *words, programs=(*NEEDED, "slurmdbd", "mariadbd")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +148,47 @@ def user_of() -> type[User]:
 @pytest.fixture
 def user(shell, tmp_path) -> User:
     return User(shell, tmp_path / "root")
+
+
+@pytest.fixture
+def strict(strict_shell, tmp_path) -> User:
+    return User(strict_shell, tmp_path / "root")
+
+
+class Pages:
+    """A WARC file of one page for each rank of a run that only collects; a rank that is held waits for its file."""
+
+    def __init__(self, folder: Path, ranks: int) -> None:
+        self.folder, self.ranks = folder, ranks
+        folder.mkdir(parents=True, exist_ok=True)
+        for rank in range(ranks):
+            self.free(rank)
+
+    def path(self, rank: int) -> Path:
+        return self.folder / f"{rank}.warc.gz"
+
+    def hold(self, *ranks: int) -> None:
+        for rank in ranks:
+            self.path(rank).unlink()
+            os.mkfifo(self.path(rank))
+
+    def free(self, *ranks: int, body: bytes = b"<p>A page.</p>") -> None:
+        """For starts from now on; a start that waits already goes on waiting."""
+        for rank in ranks:
+            draft = self.folder / "draft"
+            write([Page(url=f"http://localhost/{rank}", body=body)], draft)
+            draft.replace(self.path(rank))
+
+    @property
+    def words(self) -> list[str]:
+        return [
+            "stage/collect@stages.collect=warc", f"stages.collect.source.paths=['{self.folder}/*.gz']",
+            f"stages.collect.ranks={self.ranks}", "stages.collect.resources.mem_gb=0.5",
+            *(f"~stages.{name}" for name in LATER), "~model", "~parallel", "~schedule",
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def pages_of(tmp_path) -> Callable[[int], Pages]:
+    """Makes the pages of a run of so many ranks."""
+    return lambda ranks: Pages(tmp_path / "pages", ranks)
