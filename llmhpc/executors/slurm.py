@@ -5,6 +5,7 @@ withdrawn and submitted behind the new gate. The rescue runs if a gate itself is
 """
 
 import itertools
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from llmhpc import step as node
 from llmhpc.config import Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
 from llmhpc.executors import environment, snapshot
-from llmhpc.executors.recovery import Decision, decide
+from llmhpc.executors.recovery import Decision, decide, left_out
 from llmhpc.files import only_one, read_json, write_json
 from llmhpc.handoff import artifact, attempts, claim, runs
 from llmhpc.planning.plan import Step
@@ -28,6 +29,9 @@ from llmhpc.planning.plan import Step
 GATE_TIMEOUT_MIN = 60
 GATE_MEM_GB = 1
 MAX_LINKS = 50
+DEFAULT_ARRAY_SIZE = 1001  # of Slurm
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,7 +65,7 @@ def submit(
     last: dict[Path, str] = {}  # step -> the job that seals it
     with only_one(launch.parent / ".submit.lock"):
         queue = _queue(steps)
-        site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
+        site = _Site(cluster, launch, _largest_array(launch), snapshot.take(launch.parents[1]))
         for step in steps:
             if artifact.sealed(step.out):
                 continue
@@ -106,6 +110,15 @@ def resume(launch: Path) -> Submission:
     if not submission.jobs:
         runs.end(launch, "failed" if submission.stopped else "done", "; ".join(submission.why()))
     return submission
+
+
+def _largest_array(launch: Path) -> int:
+    """As the site has it, from the launch's record on nodes that cannot ask."""
+    record = runs.read(launch)
+    if (known := record.get("max_array_size")) is None and (asked := scheduler.max_array_size()):
+        write_json(launch, record | {"max_array_size": asked})
+        return asked
+    return known or DEFAULT_ARRAY_SIZE
 
 
 def _queue(steps: list[Step]) -> claim.Queue:
@@ -163,6 +176,7 @@ def _make(
         claim.release(home)
         done.stopped[home] = decision.stop
         return None
+    decision = decision._replace(excluded=_excluded(site.cluster, step, decision))
     claim.hold(home, since=since)
     artifact.order(step)
     submitter = _Submitter(site, step, after, decision)
@@ -173,6 +187,20 @@ def _make(
         claim.release(home)
         why = " ".join(str(error).split())
         raise StageError(f"stages.{step.name}: sbatch refused it: {why}") from None
+
+
+def _excluded(cluster: Cluster, step: Step, decision: Decision) -> tuple[str, ...]:
+    """The nodes to leave out: Slurm takes no job that has too few left."""
+    if not decision.excluded:
+        return ()
+    wanted = step.stage.resources.nodes
+    out = left_out(decision.excluded, scheduler.nodes(cluster.partition), wanted)
+    if kept := [name for name in decision.excluded if name not in out]:
+        log.warning(
+            "%s: %s failed often and are not left out: fewer than resources.nodes=%d would remain",
+            step.out.name, ", ".join(kept), wanted,
+        )  # fmt: skip
+    return out
 
 
 def _unmarked(jobs: dict[str, Any], phase: Phase, ranks: list[int]) -> dict[tuple[str, int], str]:

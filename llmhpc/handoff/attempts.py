@@ -68,7 +68,7 @@ class Attempt:
         if self.entry["job"]:  # an earlier start in this job: Slurm put it back into the queue
             for path, record in _open(self.home):
                 if all(record[key] == self.entry[key] for key in ("job", "phase", "rank")):
-                    _close(path, record, REQUEUED, time.time())
+                    _close_requeued(path, record)
         number = len(list((self.home / artifact.ATTEMPTS).glob(f"{self.stem}-*.json")))
         while True:  # two starts of one task at the same moment get two numbers
             self.path = self.home / artifact.ATTEMPTS / f"{self.stem}-{number:03d}.json"
@@ -214,6 +214,15 @@ def _close(path: Path, record: Record, cause: str, end: float) -> None:
     kept = _saved(record, home)
     end = max(end or kept.get("saved", 0.0), record["begin"])
     write_json(path, record | {"end": end, "cause": cause} | kept)
+
+
+def _close_requeued(path: Path, record: Record) -> None:
+    """Of a start of this job: why Slurm put it back into the queue is known where there is accounting."""
+    ended = scheduler.ended_start(record["job"])
+    if ended is None or ended.end < int(record["begin"]):
+        _close(path, record, REQUEUED, time.time())
+    else:
+        _close(path, record, BY_SLURM.get(ended.state, REQUEUED), ended.end)
 
 
 def _saved(record: Record, home: Path) -> Record:
