@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from llmhpc.handoff.claim import born
 from llmhpc.sources import Page
 from llmhpc.sources.archive import write
 
@@ -100,6 +101,10 @@ class User:
         open_ones = [record for record in self.attempts(step) if "end" not in record]
         return sorted(open_ones, key=lambda record: record["rank"])
 
+    def gone(self, records: list[dict]) -> None:
+        """Wait until the processes of attempts have ended."""
+        self.wait_for(lambda: all(born(r["pid"]) != r["born"] for r in records))
+
     def jobs(self, step: str) -> dict:
         return json.loads(next(self.root.glob(f"{step}-*/jobs.json")).read_text())
 
@@ -156,7 +161,10 @@ def strict(strict_shell, tmp_path) -> User:
 
 
 class Pages:
-    """A WARC file of one page for each rank of a run that only collects; a rank that is held waits for its file."""
+    """A WARC file of one page for each rank of a run that only collects.
+
+    A rank that is held waits for its file.
+    """
 
     def __init__(self, folder: Path, ranks: int) -> None:
         self.folder, self.ranks = folder, ranks
@@ -173,11 +181,20 @@ class Pages:
             os.mkfifo(self.path(rank))
 
     def free(self, *ranks: int, body: bytes = b"<p>A page.</p>") -> None:
-        """For starts from now on; a start that waits already goes on waiting."""
+        """For starts from now on, and those that wait."""
         for rank in ranks:
             draft = self.folder / "draft"
             write([Page(url=f"http://localhost/{rank}", body=body)], draft)
+            held = self.folder / f"held-{rank}"
+            if self.path(rank).is_fifo():
+                self.path(rank).rename(held)
+            content = draft.read_bytes()
             draft.replace(self.path(rank))
+            with suppress(OSError):  # nobody waits
+                file = os.open(held, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(file, content)
+                os.close(file)
+            held.unlink(missing_ok=True)
 
     @property
     def words(self) -> list[str]:

@@ -28,3 +28,85 @@ def test_a_task_that_ran_out_of_memory_gets_more(user, pages_of):
     ], records  # fmt: skip
     memory = [asked(user, record["job"])["MinMemoryNode"] for record in records]
     assert memory == ["512M", "512M", "2G"]
+
+
+def fail_node(user, name: str) -> None:
+    """What slurmctld does about a node that no longer answers; it is back when it answers again."""
+    user.run("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
+
+
+def test_a_node_that_failed_twice_is_left_out(strict, pages_of):
+    pages = pages_of(2)
+    pages.hold(0, 1)
+    # a site where Slurm itself does not start the jobs of a failed node again
+    strict.launch(*pages.words, "+cluster.slurm.no-requeue=''")
+    strict.wait_for(lambda: len(strict.begun("collect")) == 2)
+    killed = strict.begun("collect")
+    (node,) = {record["node"] for record in killed}  # two fit a node
+    first = strict.jobs("collect")["tasks"][0]["job"]
+    fail_node(strict, node)
+    strict.gone(killed)
+    pages.free(0, 1)
+    strict.wait_for(lambda: strict.jobs("collect")["tasks"][0]["job"] != first)
+    assert asked(strict, strict.jobs("collect")["tasks"][0]["job"])["ExcNodeList"] == node
+    strict.over()
+    records = strict.attempts("collect")
+    assert [r["cause"] for r in records] == ["node_fail", "done"] * 2, records
+    assert node not in {record["node"] for record in records if record["cause"] == "done"}
+
+
+def test_the_only_node_is_not_left_out_however_often_it_failed(strict, pages_of):
+    pages = pages_of(1)
+    pages.hold(0)
+    once = "cluster.recovery.exclude_node_after=1"
+    strict.launch(*pages.words, "cluster.partition=one", once, "+cluster.slurm.no-requeue=''")
+    strict.wait_for(lambda: strict.begun("collect"))
+    (killed,) = strict.begun("collect")
+    fail_node(strict, killed["node"])
+    strict.gone([killed])
+    pages.free(0)
+    strict.over()
+    assert [r["cause"] for r in strict.attempts("collect")] == ["node_fail", "done"]
+    (said,) = [
+        line
+        for path in strict.root.glob("collect-*/logs/*/*_log.out")
+        for line in path.read_text().splitlines()
+        if "not left out" in line
+    ]
+    assert "127.0.0.4 failed often" in said
+
+
+def test_a_node_failed_also_where_slurm_starts_its_jobs_again(strict, pages_of):
+    pages = pages_of(1)
+    pages.hold(0)
+    strict.launch(*pages.words)
+    strict.wait_for(lambda: strict.begun("collect"))
+    (record,) = strict.begun("collect")
+    fail_node(strict, record["node"])
+    strict.gone([record])
+    pages.free(0)
+    strict.over()
+    again = strict.attempts("collect")
+    assert [(r["job"], r["cause"]) for r in again] == [
+        (record["job"], "node_fail"), (record["job"], "done"),
+    ]  # fmt: skip
+    assert again[0]["end"] < again[1]["begin"]  # it cost nothing while it waited
+
+
+def test_ranks_are_dealt_to_arrays_of_the_size_that_the_site_takes(strict, pages_of):
+    pages = pages_of(5)
+    strict.launch(*pages.words)
+    first = strict.jobs("collect")
+    assert [part["ranks"] for part in first["tasks"]] == [[0, 1, 2], [3, 4]]
+    assert len(first["gates"]) == 1
+    strict.over()
+    home = next(strict.root.glob("collect-*"))
+    assert (home / "manifest.json").exists()
+    (home / "manifest.json").unlink()
+    for rank in (1, 4):
+        (home / "ranks" / f"main-{rank:05d}.json").unlink()
+    strict.launch(*pages.words)
+    assert [part["ranks"] for part in strict.jobs("collect")["tasks"]] == [[1, 4]]
+    strict.over()
+    assert (home / "manifest.json").exists()
+    assert sorted(r["rank"] for r in strict.attempts("collect")) == [0, 1, 1, 2, 3, 4, 4]
