@@ -58,7 +58,7 @@ def forgotten(ids: Iterable[str]) -> dict[str, Job]:
     """The same from the accounting database, for jobs that the controller has dropped; none without one."""
     wanted = set(ids)
     arrays = sorted({job.split("_")[0] for job in wanted})  # with every task of theirs
-    found = {}
+    found: dict[str, Job] = {}
     for first in range(0, len(arrays), MANY_IDS):
         rows = _accounted(arrays[first : first + MANY_IDS])
         found |= {job: known for job, known in rows if job in wanted}
@@ -84,10 +84,18 @@ def _accounted(ids: list[str], *more: str) -> list[tuple[str, Job]]:
 
 
 def cancel(ids: Iterable[str]) -> None:
-    """Take jobs off the queue; those that have ended already are no error."""
+    """Take jobs off the queue; those that have ended already are no error.
+
+    Raises:
+        StageError: some that have not are another user's.
+    """
     wanted = sorted(set(ids))
     for first in range(0, len(wanted), MANY_IDS):
-        _run("scancel", *wanted[first : first + MANY_IDS])
+        some = wanted[first : first + MANY_IDS]
+        if "ermission denied" not in _run("scancel", *some).stderr:
+            continue
+        if left := sorted(job for job, known in jobs(some).items() if known.unfinished):
+            raise StageError(f"jobs {', '.join(left)} are not this user's to cancel")
 
 
 def requeue(job: str) -> bool:
@@ -95,9 +103,9 @@ def requeue(job: str) -> bool:
     return bool(shutil.which("scontrol")) and _run("scontrol", "requeue", job).returncode == 0
 
 
-def of_home(home: str) -> list[str]:
-    """Ids of this user's unfinished jobs for one step's directory, which they have as their comment."""
-    call = _run("squeue", "--noheader", "--me", "--format=%F|%k")
+def of_home(home: str, user: str) -> list[str]:
+    """Ids of a user's unfinished jobs for one step's directory, which they have as their comment."""
+    call = _run("squeue", "--noheader", f"--user={user}", "--format=%F|%k")
     rows = (line.split("|", 1) for line in call.stdout.splitlines())
     return sorted({job for job, comment in rows if comment == home})
 

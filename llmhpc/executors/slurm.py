@@ -148,8 +148,12 @@ def _withdraw(home: Path) -> None:
     jobs = read_json(home / artifact.JOBS)
     ids = set(claim.job_ids(jobs))
     if jobs and not jobs["submitted"]:
-        ids |= set(scheduler.of_home(str(home)))
-    scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")})
+        ids |= set(scheduler.of_home(str(home), claim.user(home)))
+    try:
+        scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")})
+    except StageError as error:
+        who = claim.holder(home)
+        raise StageError(f"{home.name} is being made by {who}: {error}; wait for them") from None
 
 
 def _make(
