@@ -1,4 +1,4 @@
-"""Two real Slurms for the tests of recovery, a plain and a strict one, users of them, and pages that can be held back."""
+"""Two real Slurms for the tests of recovery, a plain and a strict one, and users of them."""
 
 import json
 import os
@@ -8,14 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from llmhpc.handoff.claim import born
-from llmhpc.sources import Page
-from llmhpc.sources.archive import write
 
 ROOT = Path(__file__).parents[2]
 DEVCLUSTER = ROOT / "sbatch" / "devcluster"
@@ -30,7 +28,6 @@ STRICT = [  # forgets a job after two seconds, takes three tasks in an array, ki
     "PartitionName=warned Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=20",
     "PartitionName=cut Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=0",
 ]
-LATER = ("filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
 
 
 class User:
@@ -108,6 +105,27 @@ class User:
     def jobs(self, step: str) -> dict:
         return json.loads(next(self.root.glob(f"{step}-*/jobs.json")).read_text())
 
+    def losses(self) -> list[tuple]:
+        """What its training has recorded."""
+        (log,) = self.root.glob("train-*/metrics.jsonl")
+        lines = map(json.loads, log.read_text().splitlines())
+        return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
+
+    def exports(self) -> dict[str, str]:
+        """The files that its training has exported, with their digests."""
+        manifest = json.loads(next(self.root.glob("train-*/manifest.json")).read_text())
+        found = {name: file["sha256"] for name, file in manifest["files"].items()}
+        return {name: digest for name, digest in found.items() if name.startswith("exports")}
+
+    def trains(self, *, beyond: int) -> None:
+        """Wait until its training is beyond a step."""
+
+        def is_beyond() -> bool:
+            paths = self.root.glob("train-*/progress/main-00000.json")
+            return any(json.loads(path.read_text())["done"] > beyond for path in paths)
+
+        self.wait_for(is_beyond)
+
     def attempts(self, step: str) -> list[dict]:
         paths = sorted(self.root.glob(f"{step}-*/attempts/*-*.json"))
         return [json.loads(path.read_text()) for path in paths]
@@ -160,52 +178,24 @@ def strict(strict_shell, tmp_path) -> User:
     return User(strict_shell, tmp_path / "root")
 
 
-class Pages:
-    """A WARC file of one page for each rank of a run that only collects.
-
-    A rank that is held waits for its file.
-    """
-
-    def __init__(self, folder: Path, ranks: int) -> None:
-        self.folder, self.ranks = folder, ranks
-        folder.mkdir(parents=True, exist_ok=True)
-        for rank in range(ranks):
-            self.free(rank)
-
-    def path(self, rank: int) -> Path:
-        return self.folder / f"{rank}.warc.gz"
-
-    def hold(self, *ranks: int) -> None:
-        for rank in ranks:
-            self.path(rank).unlink()
-            os.mkfifo(self.path(rank))
-
-    def free(self, *ranks: int, body: bytes = b"<p>A page.</p>") -> None:
-        """For starts from now on, and those that wait."""
-        for rank in ranks:
-            draft = self.folder / "draft"
-            write([Page(url=f"http://localhost/{rank}", body=body)], draft)
-            held = self.folder / f"held-{rank}"
-            if self.path(rank).is_fifo():
-                self.path(rank).rename(held)
-            content = draft.read_bytes()
-            draft.replace(self.path(rank))
-            with suppress(OSError):  # nobody waits
-                file = os.open(held, os.O_WRONLY | os.O_NONBLOCK)
-                os.write(file, content)
-                os.close(file)
-            held.unlink(missing_ok=True)
-
-    @property
-    def words(self) -> list[str]:
-        return [
-            "stage/collect@stages.collect=warc", f"stages.collect.source.paths=['{self.folder}/*.gz']",
-            f"stages.collect.ranks={self.ranks}", "stages.collect.resources.mem_gb=0.5",
-            *(f"~stages.{name}" for name in LATER), "~model", "~parallel", "~schedule",
-        ]  # fmt: skip
+@pytest.fixture(scope="session")
+def uncut(shell, tiny, tmp_path_factory, user_of):
+    """A user whose training nobody cut, what it was launched with, and what came out."""
+    kept = [o for o in tiny if "evaluate" not in o and "schedule.steps" not in o]
+    words = [*kept, "~stages.evaluate", "~stages.report", "stages.train.schedule.steps=400",
+             "stages.train.checkpoint_every=200"]  # fmt: skip
+    user = user_of(shell, tmp_path_factory.mktemp("uncut") / "root")
+    user.launch(*words)
+    user.done()
+    return user, words, (user.losses(), user.exports())
 
 
-@pytest.fixture
-def pages_of(tmp_path) -> Callable[[int], Pages]:
-    """Makes the pages of a run of so many ranks."""
-    return lambda ranks: Pages(tmp_path / "pages", ranks)
+@pytest.fixture(scope="session")
+def no_scontrol(tmp_path_factory) -> str:
+    """The setting of a site whose nodes have every program but scontrol."""
+    folder = tmp_path_factory.mktemp("bin")
+    for path in (p for place in reversed(PATH.split(":")) for p in Path(place).glob("*")):
+        if path.name != "scontrol":
+            (folder / path.name).unlink(missing_ok=True)
+            (folder / path.name).symlink_to(path)
+    return f"+cluster.environment.variables.PATH='{folder}'"

@@ -1,6 +1,8 @@
 """A task that ended badly is started again as its cause asks: with more memory, elsewhere, in arrays as the site allows."""
 
 import re
+import shutil
+import signal
 
 import pytest
 
@@ -110,3 +112,83 @@ def test_ranks_are_dealt_to_arrays_of_the_size_that_the_site_takes(strict, pages
     strict.over()
     assert (home / "manifest.json").exists()
     assert sorted(r["rank"] for r in strict.attempts("collect")) == [0, 1, 1, 2, 3, 4, 4]
+
+
+def test_causes_of_jobs_that_the_controller_has_forgotten_are_found(strict, pages_of):
+    pages = pages_of(2)
+    pages.hold(0, 1)
+    strict.launch(*pages.words, "+cluster.slurm.no-requeue=''")
+    strict.wait_for(lambda: len(strict.begun("collect")) == 2)
+    failed, cancelled = strict.begun("collect")
+    jobs = strict.jobs("collect")
+    strict.run("scancel", jobs["gates"]["main"], *jobs["rescues"])  # nobody looks while Slurm knows
+    strict.run("scancel", cancelled["job"])
+    strict.gone([cancelled])
+    fail_node(strict, failed["node"])
+    array = failed["job"].split("_")[0]
+    strict.wait_for(lambda: not strict.run("squeue", "-h", "-t", "all", f"--jobs={array}").stdout)
+    pages.free(0, 1)
+    assert "submitted again" in strict.python("tick", strict.root).stdout
+    strict.over()
+    causes = [(r["rank"], r["cause"]) for r in strict.attempts("collect")]
+    assert causes == [
+        (0, "node_fail"), (0, "done"), (1, "cancelled"), (1, "done"),
+    ]  # fmt: skip
+
+
+def test_a_gate_on_a_node_without_scontrol_starts_ranks_again(user, pages_of, no_scontrol):
+    pages = pages_of(2)
+    pages.hold(0, 1)
+    user.launch(*pages.words, no_scontrol)
+    user.wait_for(lambda: len(user.begun("collect")) == 2)
+    killed = user.begun("collect")
+    user.run("scancel", killed[0]["job"].split("_")[0])
+    user.gone(killed)
+    pages.free(0, 1)
+    user.over()
+    assert [r["cause"] for r in user.attempts("collect")] == ["cancelled", "done"] * 2
+
+
+def test_a_launcher_that_ends_in_the_middle_leaves_nothing_that_the_next_one_does_not_mend(
+    user, pages_of, tmp_path
+):
+    pages = pages_of(2)
+    pages.hold(0, 1)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    real = shutil.which("sbatch", path=user.environment["PATH"])
+    wrapper, path = tools / "sbatch", user.environment["PATH"]
+    # the array is submitted, or the gate as well, or the rescue too, and the launcher does not hear of it
+    for calls, sign in ((1, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGKILL)):
+        (tools / "calls").write_text("")
+        wrapper.write_text(
+            f"""#!/bin/sh
+said=$({real} "$@") || exit
+echo >> {tools}/calls
+if [ $(wc -l < {tools}/calls) = {calls} ]; then kill -{int(sign)} $PPID; sleep 1; fi
+echo "$said"
+"""
+        )
+        wrapper.chmod(0o755)
+        user.environment["PATH"] = f"{tools}:{path}"
+        done = user.python("launch", "cluster=slurm", *pages.words, f"root={user.root}")
+        assert done.returncode == (130 if sign == signal.SIGINT else -sign), done.stderr
+        assert "Traceback" not in done.stderr
+    user.environment["PATH"] = path
+    user.launch(*pages.words)
+    jobs = user.jobs("collect")
+    noted = {part["job"] for part in jobs["tasks"]} | {*jobs["gates"].values(), *jobs["rescues"]}
+    user.wait_for(lambda: {job.split("_")[0] for job in user.queue()} == noted)
+    (array,) = jobs["tasks"]
+    user.wait_for(
+        lambda: sum(r["job"].startswith(array["job"]) for r in user.begun("collect")) == 2
+    )
+    mine = [r for r in user.begun("collect") if r["job"].startswith(array["job"])]
+    user.run("scancel", array["job"])  # its gate starts them again
+    user.gone(mine)
+    pages.free(0, 1)
+    user.over()
+    assert user.status()["collect"]["state"] == "done"
+    causes = [(r["rank"], r["cause"]) for r in user.attempts("collect")]
+    assert [rank for rank, cause in causes if cause == "done"] == [0, 1]
+    assert {cause for _, cause in causes} == {"cancelled", "done"}
