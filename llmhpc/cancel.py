@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from llmhpc import scheduler
-from llmhpc.errors import LlmhpcError
-from llmhpc.files import only_one, read_json
+from llmhpc.errors import LlmhpcError, denied_in_one_line
+from llmhpc.files import only_one, read_json, write_json
 from llmhpc.handoff import artifact, claim, runs
 
 
@@ -22,18 +22,28 @@ def cancel(launch: Path) -> tuple[list[Path], list[Path]]:
     Returns the steps that were on their way, and those that stay so because another launch wants them.
     """
     with only_one(launch.parent / runs.SUBMIT_LOCK):  # no gate submits anything between the two
+        record = runs.read(launch)
         runs.end(launch, "cancelled")
         wanted = {home for other in runs.open_ones(launch.parents[1]) for home in runs.homes(other)}
         going = [home for home in runs.homes(launch) if claim.alive(home)]
         ended = [home for home in going if home not in wanted]
         for home in ended:
-            if jobs := read_json(home / artifact.JOBS):
-                look = read_json(home / artifact.PREVIEW_JOB)
-                scheduler.cancel(claim.job_ids(jobs) + ([look["job"]] if look else []))
-                claim.release(home)
-            else:
-                _interrupt(home)
+            try:
+                _end(home)
+            except LlmhpcError:
+                write_json(launch, record)  # it goes on
+                raise
     return ended, [home for home in going if home in wanted]
+
+
+def _end(home: Path) -> None:
+    """Raises StageError if its jobs are another user's."""
+    if jobs := read_json(home / artifact.JOBS):
+        look = read_json(home / artifact.PREVIEW_JOB)
+        scheduler.cancel(claim.job_ids(jobs) + ([look["job"]] if look else []))
+        claim.release(home)
+    else:
+        _interrupt(home)
 
 
 def _interrupt(home: Path) -> None:
@@ -43,6 +53,7 @@ def _interrupt(home: Path) -> None:
         os.kill(holder["pid"], signal.SIGINT)
 
 
+@denied_in_one_line
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 1 if Slurm does not answer, 2 if there is no such run."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.cancel", description=__doc__)

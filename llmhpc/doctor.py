@@ -119,7 +119,7 @@ def slurm_checks(site: Site | None) -> list[Check]:
         _preemption(site),
         check("requeue", site.requeues, f"JobRequeue={site.requeues:d}", "jobs of a node that fails start again",
               "export SBATCH_REQUEUE=1 before a launch, or cluster.links=3 for training"),
-        Check("limits", OK, f"{site.max_array_size - 1} tasks in an array, {site.max_job_count} jobs of all users",
+        Check("limits", OK, f"{site.max_array_size} tasks in an array, {site.max_job_count} jobs of all users",
               "longer arrays are split"),
         Check("containers", OK, ", ".join(site.containers) or "none", "not needed"),
     ]  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llmhpc import preflight
 from llmhpc.config import Config, Executor
-from llmhpc.errors import ConfigError, LlmhpcError
-from llmhpc.handoff import artifact, runs
+from llmhpc.errors import ConfigError, LlmhpcError, denied_in_one_line
+from llmhpc.handoff import artifact, claim, runs
 from llmhpc.handoff.state import TO_RUN, reason_to_run, state_of
 from llmhpc.planning.compose import compose, points
 from llmhpc.planning.plan import Step, plan, union
@@ -19,6 +19,7 @@ USAGE = 2  # exit status of a mistake in what the user asked for
 MANY = ("-m", "--multirun")
 
 
+@denied_in_one_line
 def main(overrides: list[str]) -> int:
     """Exit status: 0 done or submitted, 1 a step failed, 2 a setting is wrong."""
     if {"-h", "--help"} & set(overrides):
@@ -109,7 +110,8 @@ def _launch(cfg: Config, wanted: dict[str, Config], steps: list[Step]) -> int:
         submission = slurm.submit(cfg.cluster, steps, record)
         for out, jobs in submission.jobs.items():
             how = "jobs" if out in submission.new else "joins"
-            print(f"{out.name:20} {how} {' '.join(jobs)}")
+            by = claim.other_user(out) if how == "joins" else ""
+            print(f"{out.name:20} {how} {' '.join(jobs)}{f'  made by {by}' if by else ''}")
         print("submitted; python -m llmhpc.status shows how far it is")
         return 0
     from llmhpc.display import Display

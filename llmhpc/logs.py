@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import TextIO
 
-from llmhpc.errors import ConfigError
+from llmhpc.errors import ConfigError, denied_in_one_line
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, attempts, runs
 
@@ -53,6 +53,7 @@ def show(path: Path, lines: int, out: TextIO, *, follow: bool) -> None:
             out.write(more)
 
 
+@denied_in_one_line
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 2 if there is no such log."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.logs", description=__doc__)

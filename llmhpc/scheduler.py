@@ -13,7 +13,7 @@ FORMAT = "%F|%K|%T|%N|%e"
 MANY_IDS = 1000  # more would not fit on a command line: the whole queue is asked for instead
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
-DEFAULT_MAX_ARRAY_SIZE = 1001
+UNUSABLE = ("down", "drain", "fail", "error", "unknown", "inval")  # states of nodes
 
 
 class Job(NamedTuple):
@@ -56,15 +56,31 @@ def jobs(ids: Iterable[str]) -> dict[str, Job]:
 
 def forgotten(ids: Iterable[str]) -> dict[str, Job]:
     """The same from the accounting database, for jobs that the controller has dropped; none without one."""
-    wanted = sorted(set(ids))
-    if not wanted or not shutil.which("sacct"):
-        return {}
+    wanted = set(ids)
+    arrays = sorted({job.split("_")[0] for job in wanted})  # with every task of theirs
+    found: dict[str, Job] = {}
+    for first in range(0, len(arrays), MANY_IDS):
+        rows = _accounted(arrays[first : first + MANY_IDS])
+        found |= {job: known for job, known in rows if job in wanted}
+    return found
+
+
+def ended_start(job: str) -> Job | None:
+    """How the last start of a job that was put back into the queue ended; None where nobody says."""
+    ended = [known for key, known in _accounted([job], "--duplicates") if key == job and known.end]
+    return ended[-1] if ended else None
+
+
+def _accounted(ids: list[str], *more: str) -> list[tuple[str, Job]]:
+    """What the accounting database says of jobs, in the order of their starts."""
+    if not shutil.which("sacct"):
+        return []
     columns = "--format=JobID,State,NodeList,End"
-    call = _run("sacct", "-X", "-n", "-P", columns, f"--jobs={','.join(wanted[:MANY_IDS])}")
+    call = _run("sacct", "-X", "-n", "-P", columns, f"--jobs={','.join(ids)}", *more)
     rows = (line.split("|") for line in call.stdout.splitlines()) if not call.returncode else ()
-    return {
-        job: Job(state.split()[0], nodes, _epoch(end)) for job, state, nodes, end in rows if state
-    }
+    return [
+        (job, Job(state.split()[0], nodes, _epoch(end))) for job, state, nodes, end in rows if state
+    ]
 
 
 def cpu_seconds(tasks: Iterable[str]) -> float | None:
@@ -87,11 +103,19 @@ def cpu_seconds(tasks: Iterable[str]) -> float | None:
 
 
 def cancel(ids: Iterable[str], *, waiting_only: bool = False) -> None:
-    """Take jobs off the queue; those that have ended already are no error."""
+    """Take jobs off the queue; those that have ended already are no error.
+
+    Raises:
+        StageError: some that have not are another user's.
+    """
     which = ["--state=PENDING"] if waiting_only else []
     wanted = sorted(set(ids))
     for first in range(0, len(wanted), MANY_IDS):
-        _run("scancel", *which, *wanted[first : first + MANY_IDS])
+        some = wanted[first : first + MANY_IDS]
+        if "ermission denied" not in _run("scancel", *which, *some).stderr:
+            continue
+        if left := sorted(job for job, known in jobs(some).items() if known.unfinished):
+            raise StageError(f"jobs {', '.join(left)} are not this user's to cancel")
 
 
 def requeue(job: str) -> bool:
@@ -99,19 +123,35 @@ def requeue(job: str) -> bool:
     return bool(shutil.which("scontrol")) and _run("scontrol", "requeue", job).returncode == 0
 
 
-def of_home(home: str) -> list[str]:
-    """Ids of this user's unfinished jobs for one step's directory, which they have as their comment."""
-    call = _run("squeue", "--noheader", "--me", "--format=%F|%k")
+def of_home(home: str, user: str) -> list[str]:
+    """Ids of a user's unfinished jobs for one step's directory, which they have as their comment."""
+    call = _run("squeue", "--noheader", f"--user={user}", "--format=%F|%k")
     rows = (line.split("|", 1) for line in call.stdout.splitlines())
     return sorted({job for job, comment in rows if comment == home})
 
 
-def max_array_size() -> int:
-    """The largest number of tasks in one array: Slurm's MaxArraySize, whose top index is one less."""
+def nodes(partition: str | None) -> list[set[str]]:
+    """The nodes that can take jobs, of each of the partitions (as in "a,b"; None: of the site's default one)."""
+    some = [f"--partition={partition}"] if partition else []
+    found: dict[str, set[str]] = {}
+    for line in _run("sinfo", "-h", "-N", "-o", "%N|%P|%T", *some).stdout.splitlines():
+        node, name, state = line.split("|")
+        if (partition or name.endswith("*")) and not state.startswith(UNUSABLE):
+            found.setdefault(name, set()).add(node)
+    return list(found.values())
+
+
+def max_array_size() -> int | None:
+    """The largest number of tasks in one array; None where this node cannot ask.
+
+    That is Slurm's MaxArraySize: the top index is one less, and the first one is 0.
+    """
+    if not shutil.which("scontrol"):
+        return None
     for line in _run("scontrol", "show", "config").stdout.splitlines():
         if line.startswith("MaxArraySize"):
-            return int(line.split("=")[1]) - 1
-    return DEFAULT_MAX_ARRAY_SIZE - 1
+            return int(line.split("=")[1])
+    return None
 
 
 def _epoch(stamp: str) -> float:

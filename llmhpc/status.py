@@ -19,7 +19,7 @@ from rich.text import Text
 from llmhpc import scheduler
 from llmhpc import step as node
 from llmhpc.display import STYLES
-from llmhpc.errors import ConfigError, StageError
+from llmhpc.errors import ConfigError, StageError, denied_in_one_line
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, claim, ledger, runs
 from llmhpc.handoff.state import FAILED, QUEUED, RUNNING, TO_RUN, state_of
@@ -128,6 +128,7 @@ def _summary(launch: Path, found: list[dict[str, Any]], *, check: bool) -> list[
     return lines
 
 
+@denied_in_one_line
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 1 if a step failed, 2 if there is no run."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.status", description=__doc__)
@@ -145,8 +146,8 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return 2
-    found = _watch(launch) if options.watch else rows(launch)
-    shown = [row for row in found if row["state"] == FAILED or not options.failed]
+    found = _watch(launch, failed=options.failed) if options.watch else rows(launch)
+    shown = _shown(found, failed=options.failed)
     if options.json:
         print(json.dumps(shown, indent=1))
     elif not options.watch:
@@ -156,11 +157,16 @@ def main(arguments: list[str]) -> int:
     return int(any(row["state"] == FAILED for row in found))
 
 
-def _watch(launch: Path) -> list[dict[str, Any]]:
+def _shown(found: list[dict[str, Any]], *, failed: bool) -> list[dict[str, Any]]:
+    return [row for row in found if row["state"] == FAILED or not failed]
+
+
+def _watch(launch: Path, *, failed: bool) -> list[dict[str, Any]]:
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
             found = rows(launch)
-            live.update(_table(found, _summary(launch, found, check=False)), refresh=True)
+            said = _summary(launch, found, check=False)
+            live.update(_table(_shown(found, failed=failed), said), refresh=True)
             if not {RUNNING, QUEUED} & {row["state"] for row in found}:
                 return found
             time.sleep(WATCH_EVERY_S)

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmhpc.config import Config, Executor
 from llmhpc.display import results
-from llmhpc.errors import LlmhpcError
+from llmhpc.errors import LlmhpcError, denied_in_one_line
 from llmhpc.executors import slurm
 from llmhpc.files import write_json
 from llmhpc.handoff import artifact, runs
@@ -94,6 +94,7 @@ def _notify(launch: Path, record: dict[str, Any]) -> str:
     return "told"
 
 
+@denied_in_one_line
 def main(arguments: list[str]) -> int:
     """Exit status: 0, also if another tick is at work; 1 with --open if no run is open any more."""
     parser = argparse.ArgumentParser(prog="python -m llmhpc.tick", description=__doc__)

@@ -1,10 +1,12 @@
 """Stages run as the framework runs them: phase by phase, rank by rank, files moved into place after each."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,20 @@ import pytest
 import zstandard
 
 from llmhpc.planning.registry import load
+from llmhpc.sources import Page
+from llmhpc.sources.archive import write
 from llmhpc.task import Task
+
+AFTER_COLLECT = (
+    "filter",
+    "dedup",
+    "shuffle",
+    "tokenizer",
+    "tokenize",
+    "train",
+    "evaluate",
+    "report",
+)
 
 
 def run_phase(cfg, phase, ranks, inputs, home, seed):
@@ -159,3 +174,51 @@ def local_run(tmp_path_factory, tiny) -> SimpleNamespace:
     (launch,) = root.glob("launches/*.json")
     homes = {s["name"]: Path(s["out"]) for s in json.loads(launch.read_text())["steps"]}
     return SimpleNamespace(root=root, out=done.stdout, homes=homes)
+
+
+class Pages:
+    """A WARC file of one page for each rank of a run that only collects.
+
+    A start of a rank that is held goes no further: free the rank once the start has been killed.
+    """
+
+    def __init__(self, folder: Path, ranks: int) -> None:
+        self.folder, self.ranks = folder, ranks
+        folder.mkdir(parents=True, exist_ok=True)
+        for rank in range(ranks):
+            self.free(rank)
+
+    def path(self, rank: int) -> Path:
+        return self.folder / f"{rank}.warc.gz"
+
+    def hold(self, *ranks: int) -> None:
+        for rank in ranks:
+            self.path(rank).unlink()
+            os.mkfifo(self.path(rank))
+
+    def free(self, *ranks: int, body: bytes = b"<p>A page.</p>") -> None:
+        """For starts from now on."""
+        for rank in ranks:
+            draft = self.folder / "draft"
+            write([Page(url=f"http://localhost/{rank}", body=body)], draft)
+            draft.replace(self.path(rank))
+
+    @property
+    def words(self) -> list[str]:
+        return [
+            "stage/collect@stages.collect=warc", f"stages.collect.source.paths=['{self.folder}/*.gz']",
+            f"stages.collect.ranks={self.ranks}", "stages.collect.resources.mem_gb=0.5",
+            *(f"~stages.{name}" for name in AFTER_COLLECT), "~model", "~parallel", "~schedule",
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pages_in() -> type[Pages]:
+    """Makes the pages of a run in a folder."""
+    return Pages
+
+
+@pytest.fixture
+def pages_of(tmp_path) -> Callable[[int], Pages]:
+    """Makes the pages of a run of so many ranks."""
+    return lambda ranks: Pages(tmp_path / "pages", ranks)

@@ -158,3 +158,57 @@ def test_a_step_can_be_made_by_hand(root, tiny, tmp_path):
     command = [sys.executable, "-m", "llmhpc.step", str(home)]
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
     assert files(tmp_path, "collect") == files(root, "collect")
+
+
+def started(module: str, *words: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", f"llmhpc.{module}", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+
+
+def test_points_of_a_sweep_on_this_machine_make_what_they_share_once(tiny, tmp_path):
+    later = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
+    words = [*tiny[:2], *(f"~stages.{name}" for name in later), "~model", "~parallel", "~schedule"]
+    words += ["stages.collect.ranks=2", "stages.filter.ranks=1", f"root={tmp_path}"]
+    rule = "stages.filter.rules.gopher_quality.min_words=50,60"
+    out = finished(started("launch", "-m", *words, rule))
+    assert sum(line.endswith(" done") for line in out.splitlines()) == 3
+    assert len(list(tmp_path.glob("filter-*/manifest.json"))) == 2
+    (collect,) = tmp_path.glob("collect-*")
+    assert sorted(path.name for path in collect.glob("attempts/*")) == [
+        "main-00000-000.json", "main-00001-000.json",
+    ]  # fmt: skip
+    assert "all 3 steps are done" in finished(started("launch", "-m", *words, rule))
+
+
+def test_status_shows_the_failed_steps_and_watches_until_nothing_runs(pages_of, tmp_path):
+    pages, root = pages_of(2), tmp_path / "root"
+    # of the second point every record is passed over as too large, which is a failure
+    points = ["-m", "stages.collect.source.max_record_mb=50,0.001"]
+    pages.free(0, 1, body=b"<p>" + os.urandom(4000).hex().encode())
+    assert started("launch", *points, *pages.words, f"root={root}").wait(100) == 1
+    shown = started("status", root, "--failed", "--json")
+    (row,) = json.loads(shown.communicate()[0])
+    assert (shown.returncode, row["state"]) == (1, "failed")
+    assert "no usable page" in row["note"]
+    assert "no usable page" in Path(row["log"]).read_text()
+    table = started("status", root, "--failed").communicate()[0]
+    assert f"log: {row['log']}" in "".join(table.split("\n"))
+    assert " done " not in table
+
+    root = tmp_path / "other"
+    pages.hold(1)
+    launched = started("launch", *pages.words, f"root={root}")
+    until = time.monotonic() + 60
+    while not (begun := list(root.glob("collect-*/attempts/main-00001-000.json"))):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    watching = started("status", root, "--watch")
+    time.sleep(3)
+    assert watching.poll() is None
+    pages.free(1)
+    os.kill(read_json(begun[0])["pid"], signal.SIGKILL)
+    assert launched.wait(60) == 0
+    assert watching.wait(30) == 0
+    assert " done " in watching.communicate()[0]
+    assert started("status", root, "--failed").wait(30) == 0

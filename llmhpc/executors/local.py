@@ -18,7 +18,7 @@ from llmhpc.errors import ArtifactError, LlmhpcError
 from llmhpc.executors.recovery import decide
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, attempts, claim, ledger
-from llmhpc.handoff.state import state_of
+from llmhpc.handoff.state import RUNNING, state_of
 from llmhpc.planning.plan import Step
 
 POLL_S = 0.1
@@ -56,6 +56,7 @@ class _Work:
         wanted = step.stage.processes() * step.stage.resources.cpus
         self.slots_each = min(slots, wanted)
         self.claimed = False
+        self.maker = ""  # another launcher that makes it
         self.since = time.time()  # what failed before does not count against this launch
         self.failed = False
         self.queue: list[int] = []
@@ -84,7 +85,9 @@ class _Work:
     def state(self) -> tuple[Step, str]:
         """The step and one line about how far it is."""
         state = state_of(self.step.out, self.step.stage.phases())
-        return self.step, f"{state.word}{': ' if state.note else ''}{state.note}"
+        by = f"by {self.maker}" if self.maker and state.word == RUNNING else ""
+        note = ", ".join(part for part in (by, state.note) if part)
+        return self.step, f"{state.word}{': ' if note else ''}{note}"
 
     def advance(self, works: "dict[Path, _Work]", free: int) -> int:
         """Collect tasks that ended, start new ones into ``free`` slots; returns the slots newly taken."""
@@ -94,7 +97,9 @@ class _Work:
             return 0
         if not self.claimed:
             if not claim.take(self.step.out):
+                self.maker = claim.holder(self.step.out)
                 return 0  # another launcher makes it: wait for its seal
+            self.maker = ""
             if artifact.sealed(self.step.out):
                 claim.release(self.step.out)
                 return 0

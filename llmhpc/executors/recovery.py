@@ -16,7 +16,7 @@ class Decision(NamedTuple):
 
     stop: str = ""
     memory: float = 1.0  # times what the step asks for
-    excluded: tuple[str, ...] = ()  # nodes
+    excluded: tuple[str, ...] = ()  # nodes, the worst first
 
 
 def decide(
@@ -63,7 +63,17 @@ def _bad_nodes(
         for record in history
         if record["begin"] >= since and record.get("cause") == "node_fail" and record["node"]
     )
-    return tuple(sorted(n for n, times in failures.items() if times >= policy.exclude_node_after))
+    bad = (n for n, times in failures.items() if times >= policy.exclude_node_after)
+    return tuple(sorted(bad, key=lambda n: (-failures[n], n)))
+
+
+def left_out(bad: Iterable[str], partitions: Iterable[set[str]], wanted: int) -> tuple[str, ...]:
+    """Those of the ``bad`` nodes, the worst first, without which a partition still has as many as are wanted."""
+    there, out = list(partitions), list[str]()
+    for name in bad:
+        if any(len(nodes - {*out, name}) >= wanted for nodes in there):
+            out.append(name)
+    return tuple(out)
 
 
 def _more(count: int) -> str:

@@ -5,6 +5,7 @@ withdrawn and submitted behind the new gate. The rescue runs if a gate itself is
 """
 
 import itertools
+import logging
 import math
 import os
 import time
@@ -21,7 +22,7 @@ from llmhpc import step as node
 from llmhpc.config import Budget, Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
 from llmhpc.executors import environment, snapshot
-from llmhpc.executors.recovery import Decision, decide
+from llmhpc.executors.recovery import Decision, decide, left_out
 from llmhpc.files import only_one, read_json, write_json
 from llmhpc.handoff import artifact, attempts, claim, ledger, runs
 from llmhpc.planning.plan import Step
@@ -29,6 +30,9 @@ from llmhpc.planning.plan import Step
 GATE_TIMEOUT_MIN = 60
 GATE_MEM_GB = 1
 MAX_LINKS = 50
+DEFAULT_ARRAY_SIZE = 1001  # of Slurm
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -62,7 +66,7 @@ def submit(
     last: dict[Path, str] = {}  # step -> the job that seals it
     with only_one(launch.parent / runs.SUBMIT_LOCK):
         queue = _queue(steps)
-        site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
+        site = _Site(cluster, launch, _largest_array(launch), snapshot.take(launch.parents[1]))
         for step in steps:
             if artifact.sealed(step.out):
                 continue
@@ -128,7 +132,7 @@ def preview(launch: Path) -> list[Path]:
         last = {note["job"] for path in notes if (note := read_json(path))}
         if any(job.unfinished for job in scheduler.jobs(last).values()):
             return []
-        site = _Site(cluster, launch, scheduler.max_array_size(), snapshot.take(launch.parents[1]))
+        site = _Site(cluster, launch, _largest_array(launch), snapshot.take(launch.parents[1]))
         homes = [str(step.out) for step in early]
         try:
             job = _Submitter(site, early[0], [], Decision()).look(homes)
@@ -167,6 +171,15 @@ def _withdraw_waiting(jobs: dict[str, Any], queue: claim.Queue) -> None:
     scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")}, waiting_only=True)
 
 
+def _largest_array(launch: Path) -> int:
+    """As the site has it, from the launch's record on nodes that cannot ask."""
+    record = runs.read(launch)
+    if (known := record.get("max_array_size")) is None and (asked := scheduler.max_array_size()):
+        write_json(launch, record | {"max_array_size": asked})
+        return asked
+    return known or DEFAULT_ARRAY_SIZE
+
+
 def _queue(steps: list[Step]) -> claim.Queue:
     """What Slurm says of all jobs of the steps, without the job that asks."""
     ids = [job for step in steps for job in claim.job_ids(read_json(step.out / artifact.JOBS))]
@@ -194,8 +207,12 @@ def _withdraw(home: Path) -> None:
     jobs = read_json(home / artifact.JOBS)
     ids = set(claim.job_ids(jobs))
     if jobs and not jobs["submitted"]:
-        ids |= set(scheduler.of_home(str(home)))
-    scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")})
+        ids |= set(scheduler.of_home(str(home), claim.user(home)))
+    try:
+        scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")})
+    except StageError as error:
+        who = claim.holder(home)
+        raise StageError(f"{home.name} is being made by {who}: {error}; wait for them") from None
 
 
 def _make(
@@ -222,6 +239,7 @@ def _make(
         claim.release(home)
         done.stopped[home] = decision.stop
         return None
+    decision = decision._replace(excluded=_excluded(site.cluster, step, decision))
     claim.hold(home, since=since)
     artifact.order(step)
     submitter = _Submitter(site, step, after, decision)
@@ -231,6 +249,20 @@ def _make(
         _withdraw(home)
         claim.release(home)
         raise _refused(step, error) from None
+
+
+def _excluded(cluster: Cluster, step: Step, decision: Decision) -> tuple[str, ...]:
+    """The nodes to leave out: Slurm takes no job that has too few left."""
+    if not decision.excluded:
+        return ()
+    wanted = step.stage.resources.nodes
+    out = left_out(decision.excluded, scheduler.nodes(cluster.partition), wanted)
+    if kept := [name for name in decision.excluded if name not in out]:
+        log.warning(
+            "%s: %s failed often and are not left out: fewer than resources.nodes=%d would remain",
+            step.out.name, ", ".join(kept), wanted,
+        )  # fmt: skip
+    return out
 
 
 def _unmarked(jobs: dict[str, Any], phase: Phase, ranks: list[int]) -> dict[tuple[str, int], str]:

@@ -32,7 +32,7 @@ def take(root: Path) -> Path:
         shutil.copyfile(path, partial / name)
     (partial / provenance.COMMIT).write_text(provenance.commit())
     (partial / "changes.diff").write_text(provenance.changes())
-    partial.chmod(0o755)  # a temporary folder is its maker's alone
+    partial.chmod(target.parent.stat().st_mode)  # a temporary folder is its maker's alone
     try:
         partial.rename(target)
     except OSError:  # another launcher was faster with the same

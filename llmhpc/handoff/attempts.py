@@ -82,7 +82,7 @@ class Attempt:
             record = read_json(path)
             if record["job"] == job:
                 if "end" not in record:
-                    _close(path, record, REQUEUED, time.time())
+                    _close_requeued(path, record)
                 ready = max(ready, read_json(path)["end"])
         if ready:
             self.entry["ready"] = min(ready, self.entry["begin"])
@@ -244,6 +244,15 @@ def _close(path: Path, record: Record, cause: str, end: float) -> None:
     kept = _saved(record, home)
     end = max(end or kept.get("saved", 0.0), record["begin"])
     write_json(path, record | {"end": end, "cause": cause} | kept)
+
+
+def _close_requeued(path: Path, record: Record) -> None:
+    """Of a start of this job: why Slurm put it back into the queue is known where there is accounting."""
+    ended = scheduler.ended_start(record["job"])
+    if ended is None or ended.end < int(record["begin"]):
+        _close(path, record, REQUEUED, time.time())
+    else:
+        _close(path, record, BY_SLURM.get(ended.state, REQUEUED), ended.end)
 
 
 def _saved(record: Record, home: Path) -> Record:

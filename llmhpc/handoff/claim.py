@@ -1,7 +1,7 @@
 """One launcher at a time makes a step: an exclusive claim file, with who holds it and through which jobs."""
 
-import getpass
 import os
+import pwd
 import socket
 import time
 from pathlib import Path
@@ -34,7 +34,7 @@ def hold(home: Path, *, since: float | None = None) -> None:
     """
     now = time.time()
     who = {"host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
-    write_json(home / CLAIM, who | {"user": getpass.getuser(), "time": now, "since": since or now})
+    write_json(home / CLAIM, who | {"user": _me(), "time": now, "since": since or now})
     (home / JOBS).unlink(missing_ok=True)
 
 
@@ -47,6 +47,25 @@ def holder(home: Path) -> str:
     """Who has the step, in words."""
     claim = read_json(home / CLAIM) or {"user": "nobody", "host": "-", "pid": 0}
     return f"{claim['user']} on {claim['host']}, process {claim['pid']}"
+
+
+def user(home: Path) -> str:
+    """Whose the step is; this user if it is nobody's."""
+    claim = read_json(home / CLAIM)
+    return claim["user"] if claim else _me()
+
+
+def other_user(home: Path) -> str:
+    """Who has the step, if that is somebody else than this user; else ""."""
+    return holder(home) if user(home) != _me() else ""
+
+
+def _me() -> str:
+    """The user that this process runs as, whatever its variables say."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def alive(home: Path, queue: Queue | None = None) -> bool:

@@ -57,7 +57,12 @@ def read(path: Path) -> dict[str, Any]:
 
 def all_of(root: Path) -> list[Path]:
     """The records below a root, the newest last."""
-    return sorted((root / LAUNCHES).glob("*.json"))
+    folder = root / LAUNCHES  # glob would pass over a folder that may not be read
+    return (
+        sorted(p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != ".")
+        if folder.is_dir()
+        else []
+    )
 
 
 def find(root: Path, words: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -152,54 +153,59 @@ def test_a_root_with_shell_characters_never_reaches_a_shell(user, data, tmp_path
     assert not list(tmp_path.rglob("x"))
 
 
-def losses(root: Path) -> list[tuple]:
-    (log,) = root.glob("train-*/metrics.jsonl")
-    lines = map(json.loads, log.read_text().splitlines())
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
-
-
-def exports(root: Path) -> dict:
-    return {
-        name: f["sha256"] for name, f in files(root, "train").items() if name.startswith("exports")
-    }
-
-
-@pytest.fixture(scope="module")
-def uncut(shell, tiny, tmp_path_factory, user_of):
-    """A user whose training nobody cut, what it was launched with, and what came out."""
-    kept = [o for o in tiny if "evaluate" not in o and "schedule.steps" not in o]
-    words = [*kept, "~stages.evaluate", "~stages.report", "stages.train.schedule.steps=400",
-             "stages.train.checkpoint_every=200"]  # fmt: skip
-    user = user_of(shell, tmp_path_factory.mktemp("uncut") / "root")
-    user.launch(*words)
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["cluster.requeue=true"],
+        ["cluster.requeue=true", "no scontrol"],  # the gate submits a successor
+        ["cluster.links=3", "no scontrol"],
+    ],
+    ids=["requeued", "successor", "links"],
+)
+def test_a_training_that_is_cut_ends_as_one_that_was_not(uncut, how, no_scontrol, tmp_path):
+    user, words, expected = uncut
+    (train,) = user.root.glob("train-*")
+    train.rename(tmp_path / "before")
+    user.launch(*words, *(no_scontrol if word == "no scontrol" else word for word in how))
+    user.trains(beyond=20)
+    (job,) = user.running(".main")
+    user.run("scancel", "--signal=USR2", job)  # what Slurm sends ahead of a limit
     user.done()
-    return user, words, (losses(user.root), exports(user.root))
+    assert (user.losses(), user.exports()) == expected
+    records = user.attempts("train")
+    assert [record["cause"] for record in records] == ["preempted", "done"]
+    assert "saved" in records[0]
+    same_job = records[0]["job"] == records[1]["job"]
+    assert same_job == (how == ["cluster.requeue=true"])
+    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")  # links and rescues leave it
+    assert sorted(path.name for path in (train / "checkpoints").glob("[0-9]*")) == ["200", "400"]
 
 
 @pytest.mark.parametrize(
     "how",
     [
-        ["cluster.requeue=true"],
-        ["cluster.requeue=false"],  # as where nodes have no scontrol: the gate submits a successor
-        ["cluster.links=3"],
+        ["cluster.partition=warned", "cluster.requeue=false"],
+        ["cluster.partition=cut", "stages.train.save_every_min=0.01"],  # SIGKILL at once
     ],
-    ids=["requeued", "successor", "links"],
+    ids=["warned", "cut"],
 )
-def test_a_training_that_is_cut_ends_as_one_that_was_not(uncut, how, tmp_path):
+def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, how, strict):
     user, words, expected = uncut
-    (train,) = user.root.glob("train-*")
-    train.rename(tmp_path / "before")
-    user.launch(*words, *how)
-    user.wait_for(lambda: read_json(train / "progress" / "main-00000.json"))
-    user.wait_for(lambda: read_json(train / "progress" / "main-00000.json")["done"] > 20)
-    (job,) = user.running(".main")
-    user.run("scancel", "--signal=USR2", job)  # what Slurm sends ahead of a limit
-    user.done()
-    assert (losses(user.root), exports(user.root)) == expected
-    records = user.attempts("train")
-    assert [record["cause"] for record in records] == ["preempted", "done"]
-    assert "saved" in records[0]
-    same_job = records[0]["job"] == records[1]["job"]
-    assert same_job == ("cluster.requeue=true" in how)
-    user.wait_for(lambda: user.run("squeue", "-h").stdout == "")  # links and rescues leave it
-    assert sorted(path.name for path in (train / "checkpoints").glob("[0-9]*")) == ["200", "400"]
+    for step in ("collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize"):
+        (home,) = user.root.glob(f"{step}-*")
+        shutil.copytree(home, strict.root / home.name)
+    strict.launch(*words, *how)
+    strict.trains(beyond=20)
+    if "cluster.partition=cut" in how:
+        strict.wait_for(lambda: list(strict.root.glob("train-*/progress/*.saved.json")))
+    important = ["--partition=high", "--nodes=4", "--exclusive", "--output=/dev/null"]
+    assert strict.run("sbatch", *important, "--wrap=true").returncode == 0
+    strict.over()
+    strict.done()
+    assert (strict.losses(), strict.exports()) == expected
+    first, last = strict.attempts("train")
+    assert (first["cause"], last["cause"]) == ("preempted", "done")
+    assert first["job"] != last["job"]
+    assert "saved" in first
+    said = "saved and stopped (preempted)" in Path(first["log"]).read_text()
+    assert said == ("cluster.partition=warned" in how)

@@ -72,3 +72,17 @@ def test_many_ranks_that_stop_are_not_all_listed(tmp_path):
     for rank in range(7):
         ended(tmp_path, rank, "error", error="no")
     assert decide(tmp_path, *range(7)).stop.endswith("; and 2 more ranks")
+
+
+def test_bad_nodes_are_left_out_as_long_as_enough_remain_the_worst_first(tmp_path):
+    for rank, node in enumerate(["n3", "n1", "n3", "n2", "n3", "n1"]):
+        ended(tmp_path, rank, "node_fail", node=node)
+    bad = decide(tmp_path, 0, exclude_node_after=1).excluded
+    assert bad == ("n3", "n1", "n2")
+    four, two = {"n1", "n2", "n3", "n4"}, {"n1", "n4"}
+    assert recovery.left_out(bad, [four], 1) == bad
+    assert recovery.left_out(bad, [four], 2) == ("n3", "n1")
+    assert recovery.left_out(bad, [four], 4) == ()
+    assert recovery.left_out(bad, [two], 2) == ("n3", "n2")  # those are not of it
+    assert recovery.left_out(bad, [two, four], 3) == ("n3",)  # one partition is enough
+    assert recovery.left_out(bad, [], 1) == ()
