@@ -30,7 +30,11 @@ class Job(NamedTuple):
     @property
     def is_guard(self) -> bool:
         """True for gates and rescues, which have no attempts on record."""
-        return self.name.endswith((".gate", ".rescue"))
+        return self.name.endswith(".gate") or self.is_rescue
+
+    @property
+    def is_rescue(self) -> bool:
+        return self.name.endswith(".rescue")
 
 
 class Cluster:

@@ -112,7 +112,7 @@ class Chaos:
         different = pipeline.differences(expected, pipeline.made(root))
         jobs = [job for job in self.cluster.jobs("-t", "all") if job.home.startswith(f"{root}/")]
         findings = Findings(root, jobs, helpers, different)
-        judged, unknown = findings.judge(hits)
+        judged, unmet = findings.judge(hits)
         cost = findings.cost
         self.rows += [(finding, cost.goodput) for finding in judged]
         self.cost += cost
@@ -120,7 +120,7 @@ class Chaos:
         word = f"DIFFERENT: {different}" if different else "complete, identical"
         print(
             f"run {word}; {cost.attempts:.0f} attempts, {cost.failed:.0f} failed"
-            + (f", of which no fault met {dict(unknown)}" if unknown else ""),
+            + (f", of which no fault met {unmet}" if unmet else ""),
             flush=True,
         )
         kept = Path(f"{self.folder}.failed")

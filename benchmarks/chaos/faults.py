@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.chaos import pipeline
 from benchmarks.devcluster import Cluster, Job
+from llmhpc.handoff import attempts
 
 RARE = ("truncate_temporary", "kill_gate")  # their victims live for a second or two
 PATIENCE_S = 10.0  # to wait for one of those
@@ -44,6 +45,7 @@ class Faults:
         self, cluster: Cluster, root: Path, rng: random.Random, injected: Counter[str]
     ) -> None:
         self.cluster, self.root, self.rng, self.injected = cluster, root, rng, injected
+        self.cut: set[tuple[str, float]] = set()  # starts of jobs whose time limit was cut already
 
     def inject(self) -> Hit | None:
         """A fault of the kinds that came least until now; None if none of them has a victim."""
@@ -113,11 +115,12 @@ class Faults:
 
         Slurm looks every 30 s: the tasks of the data steps would not be there any more.
         """
-        if not (
-            victims := [job for job in self._tasks() if Path(job.home).name.startswith("train-")]
-        ):
+        trainings = [job for job in self._tasks() if job.name.startswith("train-")]
+        victims = [job for job in trainings if (job.key, job.start) not in self.cut]
+        if not victims:
             return NOBODY
         job = self.rng.choice(victims)
+        self.cut.add((job.key, job.start))
         end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 1))
         done = self.cluster.run("scontrol", "update", f"JobId={job.key}", f"EndTime={end}")
         return (f"job {job.key}", [job]) if done.returncode == 0 else NOBODY
@@ -156,7 +159,7 @@ class Faults:
             os.truncate(path, _size(path) // 2)
         except FileNotFoundError:
             return f"{path.name}, renamed just before", [job]
-        return str(path.relative_to(job.home)), [job]
+        return path.name, [job]
 
     def two_launchers(self) -> Met:
         """Two launchers at the same moment."""
@@ -188,7 +191,11 @@ class Faults:
         return f"process {pid}", [job]
 
     def _tasks(self) -> list[Job]:
-        return [job for job in self.cluster.jobs() if not job.is_guard]
+        """Tasks that run; if some have begun their work, those."""
+        tasks = [job for job in self.cluster.jobs() if not job.is_guard]
+        records = [record for job in tasks for record in attempts.every(Path(job.home))]
+        begun = {record["job"] for record in records if "end" not in record}
+        return [job for job in tasks if job.key in begun] or tasks
 
     def _processes(self, *, daemons: bool = False) -> Iterator[tuple[int, Job]]:
         """Python processes of jobs that run, or the daemons above them."""

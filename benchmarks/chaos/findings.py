@@ -10,7 +10,7 @@ from benchmarks.devcluster import Job
 from llmhpc.handoff import artifact, attempts, ledger, runs
 
 FULL_DISK_S = 10.0  # what ends later than this behind a full disk did not end from it
-NOTHING = "nothing needed"
+NOTHING, REQUEUED = "nothing needed", "same job requeued"
 
 Helper = tuple[str, float, float]  # who might have submitted something, from when to when
 
@@ -55,8 +55,8 @@ class Findings:
         """The ledger of the run."""
         return ledger.of_records(r for records in self.attempts.values() for r in records)
 
-    def judge(self, hits: list[Hit]) -> tuple[list[Finding], Counter[str]]:
-        """A finding for each fault; and the causes of attempts that ended badly and that no fault met."""
+    def judge(self, hits: list[Hit]) -> tuple[list[Finding], list[str]]:
+        """A finding for each fault; and the attempts that ended badly and that no fault met."""
         outcomes = [[self._outcome(job, hit) for job in hit.victims] for hit in hits]
         # an attempt may have been met by several faults: the last one has its loss
         owner = {id(o.record): n for n, found in enumerate(outcomes) for o in found if o.record}
@@ -64,8 +64,13 @@ class Findings:
             self._finding(hit, outcomes[n], [i for i, m in owner.items() if m == n])
             for n, hit in enumerate(hits)
         ]
-        bad = [r for records in self.attempts.values() for r in records if not _well(r)]
-        return found, Counter(r.get("cause", "open") for r in bad if id(r) not in owner)
+        unmet = [
+            f"{Path(home).name} rank {record['rank']} job {record['job']} {record.get('cause')}"
+            for home, records in self.attempts.items()
+            for record in records
+            if not _well(record) and id(record) not in owner
+        ]
+        return found, unmet
 
     def _finding(self, hit: Hit, outcomes: list[_Outcome], owned: list[int]) -> Finding:
         if not hit.victims:
@@ -82,7 +87,7 @@ class Findings:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         actions = {o.action for o in outcomes}
         return Finding(
-            hit, f"{names[0]}{more}, {hit.target}",
+            hit, f"{names[0]}{more}" + ("" if hit.target in names[0] else f", {hit.target}"),
             ", ".join(f"{n} {word}" for word, n in Counter(o.ended for o in outcomes).items()),
             ", ".join(sorted(actions - {NOTHING})) or NOTHING,
             max(0.0, again - hit.begin) if again else None,
@@ -95,14 +100,19 @@ class Findings:
 
     def _of_task(self, job: Job, hit: Hit) -> _Outcome:
         history = self.attempts.get(job.home, [])
-        # an end that Slurm gave is in whole seconds
-        mine = [r for r in history if r["job"] == job.key and _end(r) + 1 >= hit.begin]
+        mine = [r for r in history if r["job"] == job.key and _end(r) >= hit.begin]
         before = [r for r in mine if r["begin"] <= hit.begin]
         # one without a process was noted for a task that died before it could record anything
         met = before[-1:] or [r for r in mine if r["begin"] <= hit.end or not r["pid"]]
+        own = self._own(job)
+        if (
+            not met and mine
+        ):  # it was about to begin, or was put back into the queue before it could
+            if own.start > hit.end and mine[0]["begin"] >= own.start:
+                return _Outcome("not begun", REQUEUED, mine[0]["begin"])
+            met = mine
         if not met:
-            begun = mine[0]["begin"] if mine else 0.0
-            return _Outcome("no attempt", "same job requeued" if mine else NOTHING, begun)
+            return _Outcome("over" if any(r["job"] == job.key for r in history) else "not begun")
         record, rank = met[0], f"rank {met[0]['rank']}"
         late = hit.kind == "full_disk" and _end(record) > hit.end + FULL_DISK_S
         if _well(record) or late:
@@ -111,47 +121,51 @@ class Findings:
         later = [r for r in same if r["begin"] > record["begin"] and r["pid"]]
         if not later:  # its gate has let it pass: the files were in place when it ended
             return _Outcome(record.get("cause", "open"), rank=rank, record=record)
-        requeued = later[0]["job"] == job.key
-        action = "same job requeued" if requeued else self._by(job.home, later[0]["job"])
+        action = REQUEUED if later[0]["job"] == job.key else self._by(job.home, later[0]["job"])
         good = any(map(_well, later))
         return _Outcome(record["cause"], action, later[0]["begin"], good, rank, record)
 
     def _of_guard(self, job: Job, hit: Hit) -> _Outcome:
-        own = next((other for other in self.jobs if other.key == job.key), job)
+        own = self._own(job)
         if own.state == "COMPLETED":
             requeued = own.start > hit.end
-            return (
-                _Outcome("requeued", "same job requeued", own.start)
-                if requeued
-                else _Outcome("unharmed")
-            )
-        gates = [
+            return _Outcome("requeued", REQUEUED, own.start) if requeued else _Outcome("unharmed")
+        ended = own.state.lower()
+        behind = [
             other
             for other in self.jobs
             if other.home == job.home and other.key != job.key and other.start >= int(hit.begin)
-            if other.name == job.name or (job.name.endswith(".rescue") and other.is_guard)
+            if not other.is_rescue and other.nodes
         ]
-        ended = own.state.lower()
-        if not gates:  # the step is whole without: what it had to do was done
+        if not behind:  # the step is whole without: what it had to do was done
             return _Outcome(ended)
-        again = min(gates, key=lambda other: other.start)
-        return _Outcome(
-            ended, self._by(job.home, again.key, but=job.key), max(again.start, hit.begin)
-        )
+        again = min(behind, key=lambda other: other.start)
+        return _Outcome(ended, self._by(job.home, again.key), max(again.start, hit.begin))
 
-    def _by(self, home: str, key: str, but: str = "") -> str:
-        """Who submitted a job: gates that found something wanting, rescues, ticks and launchers of that time."""
-        path = Path(home, artifact.LOGS, key, f"{key}_submitted.pkl")
-        at = path.stat().st_mtime if path.exists() else 0.0
+    def _own(self, job: Job) -> Job:
+        """The job as Slurm saw it in the end."""
+        return next((other for other in self.jobs if other.key == job.key), job)
+
+    def _by(self, home: str, key: str) -> str:
+        """Who submitted a job: gates and rescues that came to their end, ticks and launchers of that moment."""
+        at = _modified(_log(home, key) / f"{key}_submitted.pkl")
         guards = [
             (job.name.rpartition(".")[2], job.start, job.end + 1)
             for job in self.jobs
-            if job.is_guard
-            and job.key != but
-            and (job.name.endswith(".rescue") or job.state != "COMPLETED")
+            # a gate that finds something wanting fails, with a result that says so; one that was killed has none
+            if job.is_guard and job.state == ("COMPLETED" if job.is_rescue else "FAILED")
+            if job.is_rescue or _modified(_log(job.home, job.key) / f"{job.key}_0_result.pkl")
         ]
         who = {name for name, begin, end in guards + self.helpers if begin <= at <= end}
         return f"submitted again by {' or '.join(sorted(who)) or 'somebody'}"
+
+
+def _log(home: str, key: str) -> Path:
+    return Path(home, artifact.LOGS, key)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def _name(job: Job, rank: str) -> str:
@@ -159,7 +173,9 @@ def _name(job: Job, rank: str) -> str:
 
 
 def _end(record: attempts.Record) -> float:
-    return record.get("end", float("inf"))
+    """The end, or the latest that it may have been: Slurm's are in whole seconds."""
+    end = record.get("end", float("inf"))
+    return end + 1 if end % 1 == 0 else end
 
 
 def _well(record: attempts.Record) -> bool:

@@ -7,7 +7,7 @@ from benchmarks.chaos.findings import Finding
 
 def show(rows: list[tuple[Finding, float]], kinds: list[str]) -> None:
     """``rows``: the findings, each with the goodput of its run."""
-    lines = [
+    lines: list[tuple[str, ...]] = [
         ("", "fault", "hit", "ended", "done about it", "again s", "lost s", "goodput", "recovered")
     ]
     for number, (finding, goodput) in enumerate(rows, 1):
