@@ -17,11 +17,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.devcluster import CHECKOUT, Cluster
 from llmhpc.config import Config, Stage
 from llmhpc.planning.plan import plan
 
-CHECKOUT = Path(__file__).parents[1]
-DEVCLUSTER = CHECKOUT / "sbatch" / "devcluster"
 COUNTED = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo", "sacctmgr")
 
 
@@ -73,25 +72,17 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir="/tmp"))
-    room, root = folder / "dc", folder / "root"
+    cluster, root = Cluster(folder / "dc", options.nodes), folder / "root"
     rows: list[tuple[str, float, Counter[str]]] = [
         (f"plan of {options.steps} steps", plan_seconds(options.steps), Counter())
     ]
     try:
         begun = time.monotonic()
-        subprocess.run(
-            [DEVCLUSTER, "up", "--dir", room, "--nodes", str(options.nodes)],
-            check=True,
-            capture_output=True,
-        )
+        cluster.up()
         rows.append((f"{options.nodes} nodes up", time.monotonic() - begun, Counter()))
-        line = subprocess.check_output([DEVCLUSTER, "env", "--dir", room], text=True)
-        name, _, value = line.strip().removeprefix("export ").partition("=")
         note = counting(folder)
-        environment = os.environ | {
-            name: value.strip("'\""),
-            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        }
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        environment = cluster.environment | {"PATH": path}
         later = (
             "filter",
             "dedup",
@@ -118,9 +109,7 @@ def main() -> int:
         cancel = [sys.executable, "-m", "llmhpc.cancel", "--root", str(root)]
         rows.append(("cancel", *timed(cancel, environment, note)[:2]))
     finally:
-        subprocess.run(
-            [DEVCLUSTER, "down", "--wipe", "--dir", room], check=False, capture_output=True
-        )
+        cluster.down()
         shutil.rmtree(folder, ignore_errors=True)
     for what, seconds, calls in rows:
         print(f"{what:34} {seconds:8.2f} s  {sum(calls.values()):3d} calls  {dict(calls) or ''}")

@@ -24,7 +24,7 @@ from llmhpc.planning.plan import fingerprint, plain
 from llmhpc.planning.registry import load, revive
 from llmhpc.task import Task
 
-REQUEUE_S = 60
+LAST_S = 60  # Slurm ends all processes of a job before that
 EDITED = "LLMHPC_EDITED_STEP"  # environment variable: take a step.json as it is
 INTERRUPTED = 75  # exit status "try again" of sysexits.h
 
@@ -59,11 +59,18 @@ def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> N
         run_task(home, phase, rank)
     except Interrupted as interrupted:
         print(f"{Path(home).name}: {interrupted}", file=sys.stderr, flush=True)
-        if requeue and interrupted.warned:
-            first = process_index(_order(Path(home))["processes"]) == 0
-            if not first or scheduler.requeue(attempts.job_key()):
-                time.sleep(REQUEUE_S)  # Slurm ends all processes of the job
+        wanted = requeue and interrupted.warned
+        if not _is_first(home) or (wanted and scheduler.requeue(attempts.job_key())):
+            time.sleep(LAST_S)
         sys.exit(INTERRUPTED)
+    except Exception:
+        if not _is_first(home):
+            time.sleep(LAST_S)
+        raise
+
+
+def _is_first(home: str | Path) -> bool:
+    return process_index(_order(Path(home))["processes"]) == 0
 
 
 def _signals_of_a_job() -> None:

@@ -384,6 +384,8 @@ class _Submitter:
         gpus = {"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}
         executor = self._executor(phase.name, waits, **more)
         srun = [f"--cpus-per-task={resources.cpus}", *self.script.srun]
+        if self.step.stage.processes() > 1:  # or those that live wait for one that never comes
+            srun.append("--kill-on-bad-exit=1")
         executor.update_parameters(
             slurm_array_parallelism=cluster.max_parallel or self.site.largest_array,
             slurm_signal_delay_s=cluster.warning_s,

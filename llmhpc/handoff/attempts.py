@@ -90,26 +90,17 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self.on:
             if error is not None and not isinstance(error, PeerLostError | Interrupted):
-                write_json(self._peer_note(self.process), {"time": time.time()} | _end(error))
+                note = _peer_note(self.entry, self.home, self.process)
+                write_json(note, {"time": time.time()} | _end(error))
             return
         end = {"end": time.time()} | _end(error) | _saved(self.entry, self.home)
         if isinstance(error, PeerLostError):
-            end |= self._end_of_a_peer()
+            time.sleep(PEER_S)
+            end |= _end_of_a_peer(self.entry, self.home)
         write_json(self.path, self.entry | end)
 
     def _starts(self) -> list[Path]:
         return list((self.home / artifact.ATTEMPTS).glob(f"{self.stem}-*.json"))
-
-    def _peer_note(self, process: int | str) -> Path:
-        return self.home / artifact.PROGRESS / f"{self.stem}.process-{process}.json"
-
-    def _end_of_a_peer(self) -> Record:
-        """What another process said that ended on its own; nothing if it was killed."""
-        time.sleep(PEER_S)
-        pattern = self._peer_note("*")
-        notes = [read_json(path) for path in pattern.parent.glob(pattern.name)]
-        mine = [note for note in notes if note["time"] >= self.entry["begin"]]
-        return {key: mine[0][key] for key in ("cause", "error")} if mine else {}
 
 
 def _end(error: BaseException | None) -> Record:
@@ -242,8 +233,22 @@ def _open(home: Path) -> list[tuple[Path, Record]]:
 def _close(path: Path, record: Record, cause: str, end: float) -> None:
     home = path.parents[1]
     kept = _saved(record, home)
+    said = _end_of_a_peer(record, home) if cause == KILLED else {}
     end = max(end or kept.get("saved", 0.0), record["begin"])
-    write_json(path, record | {"end": end, "cause": cause} | kept)
+    write_json(path, record | {"end": end, "cause": cause} | said | kept)
+
+
+def _peer_note(record: Record, home: Path, process: int | str) -> Path:
+    stem = f"{record['phase']}-{record['rank']:05d}"
+    return home / artifact.PROGRESS / f"{stem}.process-{process}.json"
+
+
+def _end_of_a_peer(record: Record, home: Path) -> Record:
+    """What another process said that ended on its own; nothing if it was killed."""
+    pattern = _peer_note(record, home, "*")
+    notes = [read_json(path) for path in pattern.parent.glob(pattern.name)]
+    mine = [note for note in notes if note["time"] >= record["begin"]]
+    return {key: mine[0][key] for key in ("cause", "error")} if mine else {}
 
 
 def _close_requeued(path: Path, record: Record) -> None:

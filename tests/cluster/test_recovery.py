@@ -1,5 +1,6 @@
 """What happens to tasks, gates and trainings that are killed, cancelled or cut on a real Slurm."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -209,3 +210,30 @@ def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, how, s
     assert "saved" in first
     said = "saved and stopped (preempted)" in Path(first["log"]).read_text()
     assert said == ("cluster.partition=warned" in how)
+
+
+def process_of(home: Path, number: int) -> int:
+    """The pid of one of the processes that Slurm started for a step's task; 0 if it is not there yet."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program, *words = (process / "cmdline").read_text().split("\0")
+            variables = (process / "environ").read_text().split("\0")
+            ours = "python" in program and f"{home}/logs/%j" in words
+            if ours and f"SLURM_PROCID={number}" in variables and "SLURM_NTASKS=2" in variables:
+                return int(process.name)
+    return 0
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_dies_before_it_has_met_the_others_keeps_nobody_waiting(
+    uncut, number, tmp_path
+):
+    user, words, _ = uncut
+    (train,) = user.root.glob("train-*")
+    train.rename(tmp_path / "before")
+    two = ["parallel=dp2", "stages.train.resources.nodes=2"]
+    user.launch(*[word for word in words if word != "parallel=single"], *two)
+    user.wait_for(lambda: process_of(train, number))
+    os.kill(process_of(train, number), signal.SIGKILL)
+    user.done()
+    assert [record["cause"] for record in user.attempts("train")] == ["killed", "done"]
