@@ -159,7 +159,7 @@ def test_a_launcher_that_ends_in_the_middle_leaves_nothing_that_the_next_one_doe
     real = shutil.which("sbatch", path=user.environment["PATH"])
     wrapper, path = tools / "sbatch", user.environment["PATH"]
     # the array is submitted, or the gate as well, or the rescue too, and the launcher does not hear of it
-    for calls, sign in ((1, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGKILL)):
+    for calls, sign in ((1, signal.SIGKILL), (2, signal.SIGTERM), (3, signal.SIGINT)):
         (tools / "calls").write_text("")
         wrapper.write_text(
             f"""#!/bin/sh
