@@ -194,7 +194,7 @@ def test_a_training_that_is_cut_ends_as_one_that_was_not(uncut, how, no_scontrol
     "how",
     [
         ["cluster.partition=warned", "cluster.requeue=false"],
-        ["cluster.partition=cut", "stages.train.save_every_min=0.01"],  # SIGKILL at once
+        ["cluster.partition=cut", "stages.train.save_every_min=0.01"],  # SIGTERM and soon SIGKILL
     ],
     ids=["warned", "cut"],
 )
@@ -216,5 +216,7 @@ def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, how, s
     assert (first["cause"], last["cause"]) == ("preempted", "done")
     assert first["job"] != last["job"]
     assert "saved" in first
-    said = "saved and stopped (preempted)" in Path(first["log"]).read_text()
-    assert said == ("cluster.partition=warned" in how)
+    if (
+        "cluster.partition=warned" in how
+    ):  # without a warning it may come to a save on SIGTERM, or not
+        assert "saved and stopped (preempted)" in Path(first["log"]).read_text()
