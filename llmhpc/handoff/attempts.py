@@ -20,6 +20,8 @@ from llmhpc.handoff import artifact
 from llmhpc.handoff.claim import born, job_ids
 
 DONE = "done"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_S = 30  # for room to say how a task ended
 PEER_S = 3  # for a process that failed to say so
 # Slurm's words for the ends that it makes; a task that ended in another way and said nothing was killed
 BY_SLURM = {
@@ -97,7 +99,18 @@ class Attempt:
         if isinstance(error, PeerLostError):
             time.sleep(PEER_S)
             end |= _end_of_a_peer(self.entry, self.home)
-        write_json(self.path, self.entry | end)
+        self._note_end(end)
+
+    def _note_end(self, end: Record) -> None:
+        """Write how it ended, and wait for room on a disk that is full: somebody may be at work on that."""
+        until = time.time() + FULL_S
+        while True:
+            try:
+                return write_json(self.path, self.entry | end)
+            except OSError as error:
+                if error.errno not in FULL or time.time() > until:
+                    raise
+                time.sleep(1)
 
     def _starts(self) -> list[Path]:
         return list((self.home / artifact.ATTEMPTS).glob(f"{self.stem}-*.json"))
@@ -120,7 +133,7 @@ def _end(error: BaseException | None) -> Record:
 def _cause(error: BaseException) -> str:
     if isinstance(error, Interrupted):
         return error.cause
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return "disk_full"
     causes = {NotFiniteError: "nan", PeerLostError: KILLED, MemoryError: "out_of_memory"}
     return next((cause for kind, cause in causes.items() if isinstance(error, kind)), "error")

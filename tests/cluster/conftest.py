@@ -26,7 +26,6 @@ STRICT = [  # forgets a job after two seconds, takes three tasks in an array, ki
     "KillWait=0",
     "PartitionName=one Nodes=127.0.0.4",
     "PartitionName=warned Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=20",
-    "PartitionName=cut Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=0",
 ]
 LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
 
@@ -117,6 +116,12 @@ class User:
         manifest = json.loads(next(self.root.glob("train-*/manifest.json")).read_text())
         found = {name: file["sha256"] for name, file in manifest["files"].items()}
         return {name: digest for name, digest in found.items() if name.startswith("exports")}
+
+    def has_data_of(self, other: "User") -> None:
+        """Take the whole data steps of another root as they are."""
+        for step in ("collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize"):
+            (home,) = other.root.glob(f"{step}-*")
+            shutil.copytree(home, self.root / home.name)
 
     def trains(self, *, beyond: int) -> None:
         """Wait until its training is beyond a step."""

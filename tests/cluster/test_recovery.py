@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -182,23 +181,11 @@ def test_a_training_that_is_cut_ends_as_one_that_was_not(uncut, how, no_scontrol
     assert sorted(path.name for path in (train / "checkpoints").glob("[0-9]*")) == ["200", "400"]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        ["cluster.partition=warned", "cluster.requeue=false"],
-        ["cluster.partition=cut", "stages.train.save_every_min=0.01"],  # SIGKILL at once
-    ],
-    ids=["warned", "cut"],
-)
-def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, how, strict):
+def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, strict):
     user, words, expected = uncut
-    for step in ("collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize"):
-        (home,) = user.root.glob(f"{step}-*")
-        shutil.copytree(home, strict.root / home.name)
-    strict.launch(*words, *how)
+    strict.has_data_of(user)
+    strict.launch(*words, "cluster.partition=warned", "cluster.requeue=false")
     strict.trains(beyond=20)
-    if "cluster.partition=cut" in how:
-        strict.wait_for(lambda: list(strict.root.glob("train-*/progress/*.saved.json")))
     important = ["--partition=high", "--nodes=4", "--exclusive", "--output=/dev/null"]
     assert strict.run("sbatch", *important, "--wrap=true").returncode == 0
     strict.over()
@@ -208,8 +195,20 @@ def test_a_training_that_preemption_cancels_goes_on_in_another_job(uncut, how, s
     assert (first["cause"], last["cause"]) == ("preempted", "done")
     assert first["job"] != last["job"]
     assert "saved" in first
-    said = "saved and stopped (preempted)" in Path(first["log"]).read_text()
-    assert said == ("cluster.partition=warned" in how)
+    assert "saved and stopped (preempted)" in Path(first["log"]).read_text()
+
+
+def test_a_training_that_is_killed_without_a_word_goes_on_from_its_last_save(user, uncut):
+    other, words, expected = uncut
+    user.has_data_of(other)
+    user.launch(*words, "stages.train.save_every_min=0.01")
+    user.wait_for(lambda: list(user.root.glob("train-*/progress/*.saved.json")))
+    os.kill(user.begun("train")[0]["pid"], signal.SIGKILL)
+    user.done()
+    assert (user.losses(), user.exports()) == expected
+    first, last = user.attempts("train")
+    assert (first["cause"], last["cause"]) == ("killed", "done")
+    assert first["saved"] < first["end"]
 
 
 def process_of(home: Path, number: int) -> int:

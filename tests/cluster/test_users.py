@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def share() -> Iterator[Path]:
     os.chown(folder, 0, GROUP)
     folder.chmod(0o2775)
     yield folder
-    shutil.rmtree(folder)
+    for _ in range(2):  # what ends last may write once more
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.5)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The records of starts that could not close them themselves."""
 
 import os
+import subprocess
+import threading
 
 import pytest
 
@@ -33,3 +35,28 @@ def test_a_killed_attempt_of_which_nobody_said_anything_was_killed(tmp_path):
     (record,) = attempts.every(tmp_path)
     assert record["cause"] == "killed"
     assert "error" not in record
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with a filesystem of a megabyte."""
+    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if os.geteuid() or subprocess.run(["mount", *options], check=False).returncode:
+        pytest.skip("only root can mount a small filesystem")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_an_end_on_a_full_disk_is_noted_as_soon_as_there_is_room(small_disk):
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    with pytest.raises(OSError), Attempt(small_disk, "main", 0, Resources(), (0, 1)):
+        threading.Timer(1.5, filler.unlink).start()
+        fill()
+    (record,) = attempts.every(small_disk)
+    assert record["cause"] == "disk_full"
