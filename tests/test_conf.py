@@ -23,6 +23,8 @@ def _numberless(name: str) -> str:
 
 MUST_BE_SET = {
     "html": ["stages.collect.source.folder=pages"],
+    "hub": ["stages.collect.source.name=some/set"],
+    "wet": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
 }
 
