@@ -60,7 +60,7 @@ def lines(
     Offsets count inflated bytes. ``skip`` is told of the damage and of lines that are too long. Memory is
     bounded by ``max_bytes`` and what a feed inflates to.
     """
-    line = _Line(skip, max_bytes)
+    line = Line(skip, max_bytes)
     for part in inflated(file, codec):
         if isinstance(part, Damage):
             line.tear(part.reason)
@@ -74,7 +74,7 @@ def lines(
         yield from line.end()
 
 
-class _Line:
+class Line:
     """The line that is being read."""
 
     def __init__(self, skip: Skip, max_bytes: int) -> None:
@@ -111,38 +111,50 @@ def inflated(file: BinaryIO, codec: Codec | None) -> Iterator[bytes | Damage]:
         while block := file.read(BLOCK_BYTES):
             yield block
         return
-    stream = _Stream(codec)
+    for _, piece in parts(file, codec):
+        yield piece
+
+
+def parts(file: BinaryIO, codec: Codec, start: int = 0) -> Iterator[tuple[int, bytes | Damage]]:
+    """(offset in the file at which a part begins, a piece of what it inflates to), part after part.
+
+    ``start`` above 0: from the first part that begins there or behind.
+    """
+    file.seek(start)
+    stream = _Stream(codec, start)
     while block := file.read(FEED_BYTES):
         yield from stream.feed(block)
     if stream.begun:
-        yield Damage(f"truncated {codec.name} stream")
+        yield stream.part, Damage(f"truncated {codec.name} stream")
 
 
 class _Stream:
-    """A compressed file that is fed from its start."""
+    """A compressed file that is fed from ``start`` on."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, start: int) -> None:
         self.codec, self.decoder = codec, codec.decoder()
         self.buffer = b""
-        self.lost = False  # looking for the next part
+        self.fed = self.part = start  # offsets: of what was not read yet, of the part at hand
+        self.lost = start > 0  # looking for the next part
         self.begun = False  # a part was begun and not ended
 
-    def feed(self, block: bytes) -> Iterator[bytes | Damage]:
+    def feed(self, block: bytes) -> Iterator[tuple[int, bytes | Damage]]:
         """What ``block`` inflates to, and where it cannot be read."""
         self.buffer += block
+        self.fed += len(block)
         while self.buffer and (not self.lost or self._found()):
             try:
                 part = self.decoder.decompress(self.buffer)
             except (self.codec.error, EOFError):
-                yield Damage(f"damaged {self.codec.name} stream")
+                yield self.part, Damage(f"damaged {self.codec.name} stream")
                 self.buffer = self.buffer if self.begun else self.buffer[1:]  # not the same start
                 self.lost, self.begun = True, False
                 continue
             self.buffer, self.begun = self.decoder.unused_data, not self.decoder.eof
             if part:
-                yield part
+                yield self.part, part
             if self.decoder.eof:
-                self.decoder = self.codec.decoder()
+                self.decoder, self.part = self.codec.decoder(), self.fed - len(self.buffer)
 
     def _found(self) -> bool:
         """Go to the start of the next part, if there is one in the buffer."""
@@ -151,4 +163,5 @@ class _Stream:
             self.buffer = self.buffer[1 - len(self.codec.magic) :]
             return False
         self.buffer, self.decoder, self.lost = self.buffer[start:], self.codec.decoder(), False
+        self.part = self.fed - len(self.buffer)
         return True
