@@ -55,7 +55,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
         else:
             counts = write(pages_of(cfg.source, reading), out / "warc" / f"{task.rank:05d}.warc.gz")
     skipped = dict(sorted(reading.skipped.items()))
-    if not any(counts.values()):
+    if not any(counts.values()) and not cfg.source.selective:
         what = "document" if cfg.source.has_text() else "page"
         raise StageError(
             f"source={cfg.source.kind}: no usable {what} in rank {task.rank}; passed over: {skipped}"

@@ -34,6 +34,7 @@ class Source:
     """Base of every source's settings."""
 
     group: ClassVar[str] = "source"
+    selective: ClassVar[bool] = False  # True: there may be nothing in a rank's share that is wanted
 
     kind: str = MISSING
 
