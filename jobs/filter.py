@@ -1,4 +1,4 @@
-"""Take the main text out of HTML pages and drop documents by rules, in the order the config lists them."""
+"""Drop documents by rules, in the order the config lists them; of HTML pages the main text is taken out first."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,9 @@ from llmhpc.task import Task
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
-    """An extraction and named rules; a rule's name is its folder in removed/."""
+    """An extraction, for pages, and named rules; a rule's name is its folder in removed/."""
 
-    roles: ClassVar[dict[str, str]] = {"pages": "a step that writes warc/"}
+    roles: ClassVar[dict[str, str]] = {"pages": "a step that writes warc/ or documents/"}
 
     kind: str = "filter"
     extract: Extraction = field(default_factory=Extraction)
@@ -34,6 +34,6 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write documents/<rank>.jsonl.zst and removed/<rule>/<rank>.jsonl.zst."""
-    from llmhpc.filters.blocks.chain import filter_pages
+    from llmhpc.filters.blocks.chain import filter_documents
 
-    return filter_pages(inputs["pages"] / "warc", cfg.extract, cfg.rules, out, task)
+    return filter_documents(inputs["pages"], cfg.extract, cfg.rules, out, task)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import zstandard
 
+from llmhpc.handoff.artifact import add_up
 from llmhpc.planning.registry import load
 from llmhpc.sources import Page
 from llmhpc.sources.archive import write
@@ -36,8 +37,7 @@ def run_phase(cfg, phase, ranks, inputs, home, seed):
         out = home / "scratch"
         out.mkdir(parents=True)
         task = Task(phase=phase.name, rank=rank, ranks=phase.ranks, seed=seed, home=home)
-        for key, value in load("stage", cfg.kind).run(cfg, inputs, out, task).items():
-            counts[key] = counts.get(key, 0) + value
+        counts = add_up([counts, load("stage", cfg.kind).run(cfg, inputs, out, task)])
         for path in filter(lambda path: path.is_file(), sorted(out.rglob("*"))):
             target = home / path.relative_to(out)
             target.parent.mkdir(parents=True, exist_ok=True)

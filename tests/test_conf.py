@@ -23,6 +23,11 @@ def _numberless(name: str) -> str:
 
 MUST_BE_SET = {
     "html": ["stages.collect.source.folder=pages"],
+    "wikipedia": ["stages.collect.source.dump=wiki.xml.bz2"],
+    "code": ["stages.collect.source.folder=repositories"],
+    "books": ["stages.collect.source.folder=books"],
+    "hub": ["stages.collect.source.name=some/set"],
+    "wet": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
 }
 

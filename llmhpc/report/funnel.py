@@ -99,8 +99,11 @@ def _figures(step: Made) -> list[tuple[str, str, float]]:
     counts, figures = step.counts, []
     if "html_bytes" in counts:
         figures.append((f"of HTML from {step.name}", "size", counts["html_bytes"]))
+    if "text_bytes" in counts:
+        figures.append((f"of text from {step.name}", "size", counts["text_bytes"]))
     if "bytes_in" in counts:
-        figures.append((f"of HTML read by {step.name}", "size", counts["bytes_in"]))
+        what = "HTML" if "extract" in counts else "text"
+        figures.append((f"of {what} read by {step.name}", "size", counts["bytes_in"]))
     if step.inputs and (skipped := sum(counts.get("skipped", {}).values())):
         figures.append((f"records passed over by {step.name}", "count", skipped))
     if "characters" in counts:

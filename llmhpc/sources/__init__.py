@@ -1,19 +1,22 @@
-"""Where pages come from: one module per source, each with a ``Config`` and a function ``pages``.
+"""Where data comes from: one module per source, each with a ``Config`` and a function ``pages`` or ``texts``.
 
 A source module holds
 
     class Config(Source)                                     the settings; ``kind`` is the module's name
-    def pages(cfg, reading: Reading) -> Iterator[Page]       the pages of one rank, in a fixed order
+    def pages(cfg, reading: Reading) -> Iterator[Page]       the HTML pages of one rank, in a fixed order
+    def texts(cfg, reading: Reading) -> Iterator[Text]       or its documents, if ``cfg.has_text()``
 
-``pages`` deals its work to ranks by itself (see ``deal``), counts what it passes over in
-``reading.skipped`` and says how far it is with ``reading.progress(done, total, unit)``.
+Both deal their work to ranks by themselves (see ``deal``), count what is not theirs to give in
+``reading.skipped``, what is damaged or too large with ``reading.skip``, which keeps its place, and say how
+far they are with ``reading.progress(done, total, unit)``.
 """
 
+import hashlib
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from omegaconf import MISSING
 
@@ -31,6 +34,7 @@ class Source:
     """Base of every source's settings."""
 
     group: ClassVar[str] = "source"
+    selective: ClassVar[bool] = False  # True: there may be nothing in a rank's share that is wanted
 
     kind: str = MISSING
 
@@ -40,6 +44,10 @@ class Source:
     def expected_bytes(self) -> int:
         """How much there is to read, compressed as it is; 0 if nobody can know before."""
         return 0
+
+    def has_text(self) -> bool:
+        """True if what it gives is text, of which no page has to be taken apart."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +67,26 @@ class Page:
     offset: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """One document, and where it was found; ``metadata`` has what else is known: url, date, license, year.
+
+    ``file`` and ``offset`` as in ``Page``; in a compressed file of lines the offset counts inflated bytes.
+    ``id`` must not depend on where the source lies or on which rank reads it.
+    """
+
+    id: str
+    text: str
+    file: str = ""
+    offset: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """As the stages behind read it: a line of documents/."""
+        where = {"source": self.file, "source_offset": self.offset}
+        return {"text": self.text, "id": self.id, "metadata": self.metadata | where}
+
+
 @dataclass(kw_only=True)
 class Reading:
     """One rank's reading of a source: which share is its own, and what it tells while it reads."""
@@ -67,11 +95,27 @@ class Reading:
     ranks: int
     progress: Callable[[float, float, str], None] = lambda done, total, unit: None
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> records not taken
+    note: Callable[[dict[str, Any]], None] = lambda place: None  # told the place of what was lost
+
+    def skip(self, reason: str, file: str, offset: int) -> None:
+        """Pass over something that should have been read: it is counted, and its place is kept."""
+        self.skipped[reason] += 1
+        self.note({"reason": reason, "source": file, "source_offset": offset})
 
 
 def pages_of(cfg: Source, reading: Reading) -> Iterator[Page]:
     """One rank's pages of whichever source ``cfg`` is."""
     return importlib.import_module(f"{__name__}.{cfg.kind}").pages(cfg, reading)
+
+
+def texts_of(cfg: Source, reading: Reading) -> Iterator[Text]:
+    """One rank's documents of whichever source ``cfg`` is."""
+    return importlib.import_module(f"{__name__}.{cfg.kind}").texts(cfg, reading)
+
+
+def digest(text: str) -> str:
+    """The id of a document that has none: copies of one text get the same, and so land in the same split."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def deal(items: Sequence[Item], reading: Reading, what: str) -> list[Item]:

@@ -1,4 +1,4 @@
-"""Common Crawl: a dump's name gives its list of WARC files, which are dealt to the ranks."""
+"""Common Crawl: a dump's name gives its list of WARC or WET files, which are dealt to the ranks."""
 
 import gzip
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from omegaconf import MISSING
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError, StageError
-from llmhpc.sources import Page, Reading, Source, deal
-from llmhpc.sources.warc import read_files
+from llmhpc.sources import Page, Reading, Source, Text, deal
+from llmhpc.sources.files import MB
+from llmhpc.sources.warc import Format, read_pages, read_texts
 
-FILE_BYTES = 1_000_000_000  # of one of its WARC files, about
+FILE_BYTES = {Format.warc: 1_000_000_000, Format.wet: 100_000_000}  # of one of its files, about
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,7 +22,8 @@ class Config(Source):
 
     kind: str = "commoncrawl"
     dump: str = MISSING  # as in CC-MAIN-2024-10
-    files: int = 0  # the first so many of the dump's WARC files; 0: all of them
+    format: Format = Format.warc  # wet: the text that Common Crawl took out of the pages
+    files: int = 0  # the first so many of the dump's files; 0: all of them
     base: str = (
         "https://data.commoncrawl.org"  # or s3://commoncrawl, or a folder with the same layout
     )
@@ -40,18 +42,30 @@ class Config(Source):
 
     def expected_bytes(self) -> int:
         """Of the files that are asked for; a whole dump's number is known from its list alone."""
-        return self.files * FILE_BYTES
+        return self.files * FILE_BYTES[self.format]
+
+    def has_text(self) -> bool:
+        """True for WET files."""
+        return self.format is Format.wet
 
 
 def pages(cfg: Config, reading: Reading) -> Iterator[Page]:
     """The HTML responses of one rank's files. Raises StageError if the dump has no list."""
-    names = warc_names(cfg)
-    addresses = [f"{cfg.base.rstrip('/')}/{name}" for name in names]
-    yield from read_files(deal(addresses, reading, "WARC files"), cfg.max_record_mb, reading)
+    yield from read_pages(_mine(cfg, reading), int(cfg.max_record_mb * MB), reading)
 
 
-def warc_names(cfg: Config) -> list[str]:
-    """The dump's WARC files below ``base``, in the order of its list."""
+def texts(cfg: Config, reading: Reading) -> Iterator[Text]:
+    """The texts of one rank's files. Raises StageError if the dump has no list."""
+    yield from read_texts(_mine(cfg, reading), int(cfg.max_record_mb * MB), reading)
+
+
+def _mine(cfg: Config, reading: Reading) -> list[str]:
+    addresses = [f"{cfg.base.rstrip('/')}/{name}" for name in listed(cfg)]
+    return deal(addresses, reading, f"{cfg.format.name.upper()} files")
+
+
+def listed(cfg: Config) -> list[str]:
+    """The dump's files below ``base``, in the order of its list."""
     import fsspec
 
     address = _list_address(cfg)
@@ -59,9 +73,11 @@ def warc_names(cfg: Config) -> list[str]:
         with fsspec.open(address, "rb") as file:
             names = gzip.decompress(file.read()).decode().split()
     except (FileNotFoundError, gzip.BadGzipFile) as error:
-        raise StageError(f"source.dump={cfg.dump}: no list of WARC files at {address}") from error
+        raise StageError(
+            f"source.dump={cfg.dump}: no list of {cfg.format.name.upper()} files at {address}"
+        ) from error
     return names[: cfg.files or None]
 
 
 def _list_address(cfg: Config) -> str:
-    return f"{cfg.base.rstrip('/')}/crawl-data/{cfg.dump}/warc.paths.gz"
+    return f"{cfg.base.rstrip('/')}/crawl-data/{cfg.dump}/{cfg.format.name}.paths.gz"

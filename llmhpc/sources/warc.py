@@ -1,91 +1,114 @@
-"""WARC files: paths, globs, any address that fsspec opens. HTML responses are taken, the rest is counted."""
+"""WARC files, with the HTML that was served, or WET files, with the text that somebody took out of it."""
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from llmhpc.config import at_least
-from llmhpc.errors import ConfigError, StageError
-from llmhpc.sources import NO_DATE, Page, Reading, Source, deal, enough
+from llmhpc.sources import NO_DATE, Page, Reading, Text, deal
+from llmhpc.sources.files import Files, find
 
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
 
 HTML_TYPES = {"text/html", "application/xhtml+xml"}
-WILDCARDS = set("*?[")
+TOO_LARGE = "larger than max_record_mb"
+
+
+class Format(Enum):
+    """What the records hold: ``warc`` responses with HTML, ``wet`` conversions with text."""
+
+    warc = "warc"
+    wet = "wet"
 
 
 @dataclass(kw_only=True, slots=True)
-class Config(Source):
-    """Where the files are."""
+class Config(Files):
+    """Which files."""
 
     kind: str = "warc"
-    paths: list[str] = field(default_factory=list)  # files or globs, local or scheme://
-    max_record_mb: float = 50.0  # a larger record is passed over
+    format: Format = Format.warc
 
-    def __post_init__(self) -> None:
-        at_least(self, "max_record_mb", 0.001)
-
-    def before_launch(self, ranks: int) -> None:
-        """Raise ConfigError if a local path is not there, or there are fewer files than ranks."""
-        if not self.paths:
-            raise ConfigError("source.paths=[]: one path, glob or address or more")
-        local = [path for path in self.paths if "://" not in path]
-        found = [file for path in local for file in _local_files(path)]
-        if len(local) == len(self.paths):
-            enough(len(found), ranks, "files in source.paths")
-
-    def expected_bytes(self) -> int:
-        """The size of the local files."""
-        local = [path for path in self.paths if "://" not in path]
-        return sum(Path(f).stat().st_size for path in local for f in _local_files(path))
+    def has_text(self) -> bool:
+        """True for WET files."""
+        return self.format is Format.wet
 
 
 def pages(cfg: Config, reading: Reading) -> Iterator[Page]:
     """The HTML responses of one rank's files. Raises StageError if an address has no file."""
-    files = sorted({file for path in cfg.paths for file in _files(path)})
-    yield from read_files(deal(files, reading, "WARC files"), cfg.max_record_mb, reading)
+    yield from read_pages(deal(find(cfg.paths), reading, "WARC files"), cfg.max_bytes(), reading)
 
 
-def read_files(files: list[str], max_record_mb: float, reading: Reading) -> Iterator[Page]:
+def texts(cfg: Config, reading: Reading) -> Iterator[Text]:
+    """The texts of one rank's WET files. Raises StageError if an address has no file."""
+    yield from read_texts(deal(find(cfg.paths), reading, "WET files"), cfg.max_bytes(), reading)
+
+
+def read_pages(files: list[str], max_bytes: int, reading: Reading) -> Iterator[Page]:
     """The HTML responses of ``files``, any address that fsspec opens, in order."""
-    import fsspec
+    for address, offset, record in _records(files, max_bytes, reading):
+        page = _page(record, address, offset, max_bytes, reading)
+        if page is not None:
+            yield page
 
-    for number, address in enumerate(files):
-        fs, path = fsspec.core.url_to_fs(address)
-        total = fs.size(path) or 1
-        with fs.open(path, "rb") as file:
-            for offset, record in _records(file, int(max_record_mb * 1e6), reading):
-                reading.progress(number + min(1.0, offset / total), len(files), "files")
-                page = _page(record, address, offset, reading)
-                if page is not None:
-                    yield page
+
+def read_texts(files: list[str], max_bytes: int, reading: Reading) -> Iterator[Text]:
+    """The texts of the conversion records of ``files``, in order."""
+    for address, offset, record in _records(files, max_bytes, reading):
+        if record.rec_type != "conversion":
+            reading.skipped[f"{record.rec_type} record"] += 1
+            continue
+        text = record.content_stream().read().decode("utf-8", "replace")
+        headers = record.rec_headers
+        url, languages = (
+            headers.get(f"WARC-{name}") for name in ("Target-URI", "Identified-Content-Language")
+        )
+        if not url or not text.strip():
+            reading.skipped["no address" if not url else "no text"] += 1
+            continue
+        yield Text(
+            id=(headers.get("WARC-Record-ID") or url).strip("<>"),
+            text=text,
+            file=address,
+            offset=offset,
+            metadata={"url": url, "date": headers.get("WARC-Date") or NO_DATE}
+            | ({"languages": languages} if languages else {}),
+        )
 
 
 def _records(
-    file: io.BufferedIOBase, max_bytes: int, reading: Reading
-) -> Iterator[tuple[int, "ArcWarcRecord"]]:
-    """(offset, record); one gzip member is one record, and a bad one costs itself."""
+    files: list[str], max_bytes: int, reading: Reading
+) -> Iterator[tuple[str, int, "ArcWarcRecord"]]:
+    """(address, offset, record); one gzip member is one record, and a bad one costs itself."""
+    import fsspec
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
     from warcio.statusandheaders import StatusAndHeadersParserException
 
     from llmhpc.sources.members import members
 
-    for offset, raw in members(file, reading.skipped, max_bytes):  # type: ignore[arg-type]
-        try:
-            for record in ArchiveIterator(io.BytesIO(raw)):
-                yield offset, record
-        except (ArchiveLoadFailed, StatusAndHeadersParserException, ValueError, EOFError):
-            reading.skipped["bad WARC header"] += 1
+    for number, address in enumerate(files):
+        fs, path = fsspec.core.url_to_fs(address)
+        total = fs.size(path) or 1
+
+        def skip(reason: str, offset: int, address: str = address) -> None:
+            reading.skip(reason, address, offset)
+
+        with fs.open(path, "rb") as file:
+            for offset, raw in members(file, skip, max_bytes):
+                reading.progress(number + min(1.0, offset / total), len(files), "files")
+                try:
+                    for record in ArchiveIterator(io.BytesIO(raw)):
+                        yield address, offset, record
+                except (ArchiveLoadFailed, StatusAndHeadersParserException, ValueError, EOFError):
+                    skip("bad WARC header", offset)
 
 
-def _page(record: "ArcWarcRecord", address: str, offset: int, reading: Reading) -> Page | None:
+def _page(
+    record: "ArcWarcRecord", address: str, offset: int, max_bytes: int, reading: Reading
+) -> Page | None:
     """The page of a response record; None, and counted, if it is no HTML page that was served."""
-    import zlib
-
     if record.rec_type != "response":
         reading.skipped[f"{record.rec_type} record"] += 1
         return None
@@ -99,11 +122,10 @@ def _page(record: "ArcWarcRecord", address: str, offset: int, reading: Reading) 
     if (identified or content_type.split(";")[0].strip().lower()) not in HTML_TYPES:
         reading.skipped["not HTML"] += 1
         return None
-    url = record.rec_headers.get("WARC-Target-URI")
-    try:
-        body = record.content_stream().read()
-    except (zlib.error, EOFError, ValueError):
-        body = b""
+    url, body = record.rec_headers.get("WARC-Target-URI"), _body(record, max_bytes)
+    if len(body) > max_bytes:
+        reading.skip(TOO_LARGE, address, offset)
+        return None
     if not url or not body.strip():
         reading.skipped["no address" if not url else "no body"] += 1
         return None
@@ -117,28 +139,14 @@ def _page(record: "ArcWarcRecord", address: str, offset: int, reading: Reading) 
     )
 
 
-def _local_files(path: str) -> list[str]:
-    """Absolute paths of a local path or glob. Raises ConfigError if there is none."""
-    if WILDCARDS & set(path):
-        import glob
+def _body(record: "ArcWarcRecord", max_bytes: int) -> bytes:
+    """The body with its content encoding undone, which may inflate it: no more than one byte over the bound."""
+    import zlib
 
-        found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - ** as users write it
-    else:
-        found = [path] if Path(path).is_file() else []
-    if not found:
-        raise ConfigError(f"source.paths={path}: no such file; a WARC file, a glob or an address")
-    return [str(Path(file).absolute()) for file in found]
-
-
-def _files(path: str) -> list[str]:
-    if "://" not in path:
-        return _local_files(path)
-    import fsspec
-
-    fs, inside = fsspec.core.url_to_fs(path)
-    if not WILDCARDS & set(path):
-        return [path]
-    found = [fs.unstrip_protocol(file) for file in sorted(fs.glob(inside))]
-    if not found:
-        raise StageError(f"source.paths={path}: no file there")
-    return found
+    stream, body = record.content_stream(), b""
+    try:
+        while len(body) <= max_bytes and (part := stream.read(max_bytes + 1 - len(body))):
+            body += part
+    except (zlib.error, EOFError, ValueError):
+        return b""
+    return body

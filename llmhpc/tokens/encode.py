@@ -18,7 +18,7 @@ from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.tokens.bpe import EOS
 from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles
-from llmhpc.tokens.shards import Progress, line_writer, parse, place, read_lines, silent
+from llmhpc.tokens.shards import REPEAT, Progress, line_writer, parse, place, read_lines, silent
 
 BATCH_BYTES = 1 << 20  # of documents handed to the tokenizer's threads at a time
 NO_LIMIT = 1 << 62
@@ -122,7 +122,8 @@ def encode(
     """Write the documents of ``shards``, in their order, as token files of two splits.
 
     A document is held out if its id says so, whatever rank meets it, so that documents keep their split
-    when others come or go. Its line goes to heldout/documents.jsonl.zst as it is.
+    when others come or go. Its line goes to heldout/documents.jsonl.zst as it is; further copies of it, in a
+    mixture that repeats documents, are left out.
     """
     sizes = dict.fromkeys(SPLITS, 0)  # bytes of text
     with (
@@ -135,6 +136,8 @@ def encode(
             rows = encoder.encode([document["text"] for document in documents])
             for line, document, row in zip(lines, documents, rows, strict=True):
                 is_heldout = place(document["id"]) < heldout_fraction
+                if is_heldout and REPEAT in document["id"]:
+                    continue
                 if is_heldout:
                     write_text(line)
                 (heldout if is_heldout else train).add(row, np.array([len(row)], dtype=ENDS_DTYPE))

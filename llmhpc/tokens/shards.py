@@ -19,6 +19,7 @@ from llmhpc.errors import ArtifactError
 BLOCK_BYTES = 1 << 20
 LEVEL = 3  # zstd's default: several hundred MB/s, and about 10% larger than level 10
 HASH_BITS = 64
+REPEAT = "#repeat"  # behind the id of a mixture's further copies of a document
 SPLIT = b"split"  # the line that held-out documents and tokenizer samples are picked on
 
 Progress = Callable[[float, float, str], None]  # done, total, unit
@@ -109,5 +110,5 @@ def hash64(identity: str, purpose: bytes) -> int:
 
 
 def place(identity: str) -> float:
-    """Where a document lies on the line from 0 to 1 that the splits are cut from."""
-    return hash64(identity, SPLIT) / (1 << HASH_BITS)
+    """Where a document, with all its copies, lies on the line from 0 to 1 that the splits are cut from."""
+    return hash64(identity.partition(REPEAT)[0], SPLIT) / (1 << HASH_BITS)

@@ -5,7 +5,6 @@ import io
 import random
 import threading
 import zlib
-from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -84,10 +83,35 @@ def test_a_truncated_file_gives_every_record_before_its_end(tmp_path):
 
 def test_a_record_that_inflates_beyond_the_bound_is_passed_over_and_counted():
     bomb, small = gzip.compress(bytes(10_000_000)), gzip.compress(b"small")
-    skipped = Counter()
-    found = list(members(io.BytesIO(small + bomb + small), skipped, max_bytes=100_000))
+    skipped = []
+
+    def skip(reason, offset):
+        skipped.append((reason, offset))
+
+    found = list(members(io.BytesIO(small + bomb + small), skip, max_bytes=100_000))
     assert [inflated for _, inflated in found] == [b"small", b"small"]
-    assert skipped["larger than max_record_mb"] == 1
+    assert skipped == [("larger than max_record_mb", len(small))]
+
+
+def test_a_body_that_its_encoding_inflates_beyond_the_bound_is_passed_over(tmp_path):
+    path = write_warc(tmp_path / "a.warc.gz", range(2))
+    bomb = io.BytesIO(gzip.compress(bytes(10_000_000)))
+    headers = [("Content-Type", "text/html"), ("Content-Encoding", "gzip")]
+    with path.open("ab") as file:
+        writer = WARCWriter(file, gzip=True)
+        http = StatusAndHeaders("200 OK", headers, protocol="HTTP/1.1")
+        place = file.tell()
+        record = writer.create_warc_record(
+            "http://x/1", "response", payload=bomb, http_headers=http
+        )
+        writer.write_record(record)
+    notes = []
+    reading = Reading(rank=0, ranks=1, note=notes.append)
+    cfg = warc.Config(paths=[str(path)], max_record_mb=0.1)
+    assert numbers_of(pages_of(cfg, reading)) == [0, 1]
+    reason = "larger than max_record_mb"
+    assert notes == [{"reason": reason, "source": str(path), "source_offset": place}]
+    assert reading.skipped == {reason: 1}
 
 
 def test_a_page_knows_the_byte_at_which_its_record_begins(tmp_path):

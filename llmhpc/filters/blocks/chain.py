@@ -1,4 +1,4 @@
-"""The filter stage of one rank: pages, main text, rules in order, documents and what was removed."""
+"""The filter stage of one rank: pages and main text, or texts; rules in order, documents and what was removed."""
 
 import importlib
 from collections import deque
@@ -16,44 +16,54 @@ from llmhpc.filters import EXTRACT, Extraction, Rule
 from llmhpc.filters.blocks.explained import Explained
 from llmhpc.filters.blocks.extract import MainText
 from llmhpc.filters.blocks.pages import Pages
+from llmhpc.filters.blocks.texts import Texts
 from llmhpc.task import Task
 
 FILE = "${rank}.jsonl"  # datatrove writes rank 3 to 00003.jsonl.zst
 
 
-def filter_pages(
-    pages: Path, extraction: Extraction, rules: dict[str, Rule], out: Path, task: Task
+def filter_documents(
+    step: Path, extraction: Extraction, rules: dict[str, Rule], out: Path, task: Task
 ) -> dict[str, Any]:
     """Write documents/ and removed/<rule>/ below ``out``; returns counts per rule and reason.
 
-    Raises StageError if a block's package is missing or the extraction fails on everything, ConfigError
-    if there are more ranks than files of pages.
+    ``step`` has warc/, whose main text is taken out, or documents/, which are text. Raises StageError if a
+    block's package is missing or the extraction fails on everything, ConfigError if there are more ranks
+    than files.
     """
-    files = len(list(pages.glob("*.warc.gz")))
-    if task.ranks > files:
-        raise ConfigError(
-            f"ranks={task.ranks}: only {files} files of pages to share; {files} or fewer"
-        )
     try:
-        reader = Pages(pages, partial(task.progress))
-        extract = MainText(extraction, _removed(out, EXTRACT))
+        head = _head(step, extraction, out, task)
         blocks = {name: _block(rule, _removed(out, name)) for name, rule in rules.items()}
     except ImportError as error:
         raise StageError(f"a package of the filter stage is missing: {error}") from error
     writer = JsonlWriter(str(out / "documents"), FILE, compression="zstd")
 
     stream: Any = None
-    for block in [reader, extract, *blocks.values(), writer]:
+    for block in [*head, *blocks.values(), writer]:
         stream = block.run(stream, task.rank, task.ranks)
     deque(stream, maxlen=0)
     return {
-        "documents_in": _total(extract, "total"),
+        "documents_in": _total(head[-1], "total"),
         "documents": _total(writer, "total"),
-        "bytes_in": reader.html_bytes,
+        "bytes_in": head[0].bytes_read,
         "characters": _total(writer, "doc_len"),
-        EXTRACT: _counts(extract),
+        **({EXTRACT: _counts(head[-1])} if isinstance(head[-1], MainText) else {}),
         "rules": {name: _counts(block) for name, block in blocks.items()},
     }
+
+
+def _head(step: Path, extraction: Extraction, out: Path, task: Task) -> list[Any]:
+    """What gives the documents: a reader of texts, or a reader of pages and the extraction."""
+    folder, pattern = (step / name for name in ("warc", "documents")), ("*.warc.gz", "*.jsonl.zst")
+    pages, texts = (len(list(f.glob(p))) for f, p in zip(folder, pattern, strict=True))
+    if task.ranks > (files := pages or texts):
+        raise ConfigError(
+            f"ranks={task.ranks}: only {files} files of pages to share; {files} or fewer"
+        )
+    if not pages:
+        return [Texts(step, task.progress)]
+    reader = Pages(step / "warc", partial(task.progress))
+    return [reader, MainText(extraction, _removed(out, EXTRACT))]
 
 
 def _block(rule: Rule, removed: JsonlWriter) -> BaseFilter:

@@ -33,7 +33,7 @@ class Pages(BaseDiskReader):
     def __init__(self, folder: Path, progress: Callable[[float, float, str], None]) -> None:
         super().__init__(str(folder), glob_pattern="*.warc.gz", add_file_path=False)
         self.progress = progress
-        self.html_bytes = 0
+        self.bytes_read = 0  # of HTML
         self._bytes_done = self._bytes_total = 0
 
     def read_files_shard(self, shard: list[str]) -> Iterator[Document]:
@@ -50,7 +50,7 @@ class Pages(BaseDiskReader):
             try:
                 for record in records:
                     body = record.content_stream().read()
-                    self.html_bytes += len(body)
+                    self.bytes_read += len(body)
                     self.progress(self._bytes_done + file.tell(), self._bytes_total, "bytes")
                     yield _document(record, body, filepath, records.get_record_offset())
             except (ArchiveLoadFailed, zlib.error, EOFError) as error:
