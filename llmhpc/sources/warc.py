@@ -11,7 +11,7 @@ from llmhpc.errors import ConfigError, StageError
 from llmhpc.sources import NO_DATE, Page, Reading, Source, deal, enough
 
 if TYPE_CHECKING:
-    from warcio.recordloader import ArcWarcRecord
+    from llmhpc.sources.records import Record
 
 HTML_TYPES = {"text/html", "application/xhtml+xml"}
 WILDCARDS = set("*?[")
@@ -66,51 +66,40 @@ def read_files(files: list[str], max_record_mb: float, reading: Reading) -> Iter
 
 def _records(
     file: io.BufferedIOBase, max_bytes: int, reading: Reading
-) -> Iterator[tuple[int, "ArcWarcRecord"]]:
+) -> Iterator[tuple[int, "Record"]]:
     """(offset, record); one gzip member is one record, and a bad one costs itself."""
-    from warcio.archiveiterator import ArchiveIterator
-    from warcio.exceptions import ArchiveLoadFailed
-    from warcio.statusandheaders import StatusAndHeadersParserException
-
     from llmhpc.sources.members import members
+    from llmhpc.sources.records import BadRecord, records
 
     for offset, raw in members(file, reading.skipped, max_bytes):  # type: ignore[arg-type]
         try:
-            for record in ArchiveIterator(io.BytesIO(raw)):
+            for record in records(raw):
                 yield offset, record
-        except (ArchiveLoadFailed, StatusAndHeadersParserException, ValueError, EOFError):
+        except BadRecord:
             reading.skipped["bad WARC header"] += 1
 
 
-def _page(record: "ArcWarcRecord", address: str, offset: int, reading: Reading) -> Page | None:
+def _page(record: "Record", address: str, offset: int, reading: Reading) -> Page | None:
     """The page of a response record; None, and counted, if it is no HTML page that was served."""
-    import zlib
-
-    if record.rec_type != "response":
-        reading.skipped[f"{record.rec_type} record"] += 1
+    if record.kind != "response":
+        reading.skipped[f"{record.kind} record"] += 1
         return None
-    http = record.http_headers
-    status = (http.get_statuscode() or "") if http else ""
-    if not status.startswith("2"):
-        reading.skipped[f"HTTP status {status or 'missing'}"] += 1
+    if not record.status.startswith("2"):
+        reading.skipped[f"HTTP status {record.status or 'missing'}"] += 1
         return None
-    content_type = http.get_header("Content-Type") or ""
-    identified = record.rec_headers.get("WARC-Identified-Payload-Type")
+    content_type = record.http.get("content-type") or ""
+    identified = record.headers.get("warc-identified-payload-type")
     if (identified or content_type.split(";")[0].strip().lower()) not in HTML_TYPES:
         reading.skipped["not HTML"] += 1
         return None
-    url = record.rec_headers.get("WARC-Target-URI")
-    try:
-        body = record.content_stream().read()
-    except (zlib.error, EOFError, ValueError):
-        body = b""
-    if not url or not body.strip():
+    url = record.headers.get("warc-target-uri")
+    if not url or not record.body or record.body.isspace():
         reading.skipped["no address" if not url else "no body"] += 1
         return None
     return Page(
         url=url,
-        body=body,
-        date=record.rec_headers.get("WARC-Date") or NO_DATE,
+        body=record.body,
+        date=record.headers.get("warc-date") or NO_DATE,
         content_type=content_type or "text/html",
         file=address,
         offset=offset,
