@@ -44,6 +44,19 @@ def test_the_fast_engine_keeps_formulas_code_and_lists_and_leaves_the_frame():
         assert frame not in text
 
 
+@pytest.mark.parametrize(("html", "kept"), [
+    ("<ul><li>one text<li>and <a>more</a> of it</ul>", True),
+    ("<UL class=x><li>one<ul><li>two</ul></UL>", True),
+    ("<ul><li><a href=/>Home</a><li><a><b>B</b></a></ul>", False),
+    ("<nav><ul><li>one text</ul></nav>", False),
+    ("</ul><ul><li>never closed", False),
+])  # fmt: skip
+def test_lists_of_text_are_told_from_menus(html, kept):
+    assert resilient.keep_lists(f"a{html}b") == (
+        f"a<dl><dd>{html}</dd></dl>b" if kept else f"a{html}b"
+    )
+
+
 def test_a_page_has_the_engine_of_the_first_line_that_its_address_fits():
     cfg = Extraction(engines={"docs.example.org": Engine.fast, "*/wiki/*": Engine.fast})
     fast = ["https://docs.example.org/a", "http://x.docs.example.org/", "https://e.org/wiki/A"]
