@@ -1,6 +1,5 @@
 """WARC files, with the HTML that was served, or WET files, with the text that somebody took out of it."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +9,7 @@ from llmhpc.sources import NO_DATE, Page, Reading, Text, deal
 from llmhpc.sources.files import Files, find
 
 if TYPE_CHECKING:
-    from warcio.recordloader import ArcWarcRecord
+    from llmhpc.sources.warc_records import Record
 
 HTML_TYPES = {"text/html", "application/xhtml+xml"}
 TOO_LARGE = "larger than max_record_mb"
@@ -56,37 +55,35 @@ def read_pages(files: list[str], max_bytes: int, reading: Reading) -> Iterator[P
 def read_texts(files: list[str], max_bytes: int, reading: Reading) -> Iterator[Text]:
     """The texts of the conversion records of ``files``, in order."""
     for address, offset, record in _records(files, max_bytes, reading):
-        if record.rec_type != "conversion":
-            reading.skipped[f"{record.rec_type} record"] += 1
+        if record.kind != "conversion":
+            reading.skipped[f"{record.kind} record"] += 1
             continue
-        text = record.content_stream().read().decode("utf-8", "replace")
-        headers = record.rec_headers
+        text = record.body.decode("utf-8", "replace")
+        headers = record.headers
         url, languages = (
-            headers.get(f"WARC-{name}") for name in ("Target-URI", "Identified-Content-Language")
+            headers.get(f"warc-{name}") for name in ("target-uri", "identified-content-language")
         )
         if not url or not text.strip():
             reading.skipped["no address" if not url else "no text"] += 1
             continue
         yield Text(
-            id=(headers.get("WARC-Record-ID") or url).strip("<>"),
+            id=(headers.get("warc-record-id") or url).strip("<>"),
             text=text,
             file=address,
             offset=offset,
-            metadata={"url": url, "date": headers.get("WARC-Date") or NO_DATE}
+            metadata={"url": url, "date": headers.get("warc-date") or NO_DATE}
             | ({"languages": languages} if languages else {}),
         )
 
 
 def _records(
     files: list[str], max_bytes: int, reading: Reading
-) -> Iterator[tuple[str, int, "ArcWarcRecord"]]:
+) -> Iterator[tuple[str, int, "Record"]]:
     """(address, offset, record); one gzip member is one record, and a bad one costs itself."""
     import fsspec
-    from warcio.archiveiterator import ArchiveIterator
-    from warcio.exceptions import ArchiveLoadFailed
-    from warcio.statusandheaders import StatusAndHeadersParserException
 
     from llmhpc.sources.members import members
+    from llmhpc.sources.warc_records import BadRecord, records
 
     for number, address in enumerate(files):
         fs, path = fsspec.core.url_to_fs(address)
@@ -99,54 +96,39 @@ def _records(
             for offset, raw in members(file, skip, max_bytes):
                 reading.progress(number + min(1.0, offset / total), len(files), "files")
                 try:
-                    for record in ArchiveIterator(io.BytesIO(raw)):
+                    for record in records(raw, max_bytes):
                         yield address, offset, record
-                except (ArchiveLoadFailed, StatusAndHeadersParserException, ValueError, EOFError):
+                except BadRecord:
                     skip("bad WARC header", offset)
 
 
 def _page(
-    record: "ArcWarcRecord", address: str, offset: int, max_bytes: int, reading: Reading
+    record: "Record", address: str, offset: int, max_bytes: int, reading: Reading
 ) -> Page | None:
     """The page of a response record; None, and counted, if it is no HTML page that was served."""
-    if record.rec_type != "response":
-        reading.skipped[f"{record.rec_type} record"] += 1
+    if record.kind != "response":
+        reading.skipped[f"{record.kind} record"] += 1
         return None
-    http = record.http_headers
-    status = (http.get_statuscode() or "") if http else ""
-    if not status.startswith("2"):
-        reading.skipped[f"HTTP status {status or 'missing'}"] += 1
+    if not record.status.startswith("2"):
+        reading.skipped[f"HTTP status {record.status or 'missing'}"] += 1
         return None
-    content_type = http.get_header("Content-Type") or ""
-    identified = record.rec_headers.get("WARC-Identified-Payload-Type")
+    content_type = record.http.get("content-type") or ""
+    identified = record.headers.get("warc-identified-payload-type")
     if (identified or content_type.split(";")[0].strip().lower()) not in HTML_TYPES:
         reading.skipped["not HTML"] += 1
         return None
-    url, body = record.rec_headers.get("WARC-Target-URI"), _body(record, max_bytes)
-    if len(body) > max_bytes:
+    if len(record.body) > max_bytes:
         reading.skip(TOO_LARGE, address, offset)
         return None
-    if not url or not body.strip():
+    url = record.headers.get("warc-target-uri")
+    if not url or not record.body or record.body.isspace():
         reading.skipped["no address" if not url else "no body"] += 1
         return None
     return Page(
         url=url,
-        body=body,
-        date=record.rec_headers.get("WARC-Date") or NO_DATE,
+        body=record.body,
+        date=record.headers.get("warc-date") or NO_DATE,
         content_type=content_type or "text/html",
         file=address,
         offset=offset,
     )
-
-
-def _body(record: "ArcWarcRecord", max_bytes: int) -> bytes:
-    """The body with its content encoding undone, which may inflate it: no more than one byte over the bound."""
-    import zlib
-
-    stream, body = record.content_stream(), b""
-    try:
-        while len(body) <= max_bytes and (part := stream.read(max_bytes + 1 - len(body))):
-            body += part
-    except (zlib.error, EOFError, ValueError):
-        return b""
-    return body

@@ -162,7 +162,7 @@ def test_an_extractor_that_finds_nothing_anywhere_fails_the_rank(tmp_path):
 
 
 def test_an_extractor_that_breaks_on_every_page_stops_the_rank_early(tmp_path, monkeypatch):
-    def broken(self, text):
+    def broken(self, text, engine=None):
         return ValueError("no parser") if text else None
 
     monkeypatch.setattr(extract.MainText, "extract", broken)

@@ -14,7 +14,7 @@ from warcio.warcwriter import WARCWriter
 
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.jobs import collect
-from llmhpc.sources import Reading, commoncrawl, html, pages_of, warc
+from llmhpc.sources import Reading, commoncrawl, html, pages_of, warc, warc_records
 from llmhpc.sources.members import members
 from llmhpc.task import Task
 
@@ -218,3 +218,74 @@ def test_a_folder_of_html_files_keeps_their_names_in_the_addresses(tmp_path):
     assert skipped == {"empty file": 1}
     with pytest.raises(ConfigError, match="source.folder=/no/such: no such folder"):
         html.Config(folder="/no/such").before_launch(1)
+
+
+def member(headers, payload, kind="response", tail=b"\r\n\r\n", length=None):
+    head = b"WARC/1.0\r\nWARC-Type: %s\r\n%s" % (kind.encode(), headers)
+    size = len(payload) if length is None else length
+    return head + b"Content-Length: %d\r\n\r\n" % size + payload + tail
+
+
+ADDRESS = b"WARC-Target-URI: https://e.org/\r\nWARC-Date: 2024-03-01T12:00:00Z\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-Twice: 1\r\nx-twice: 2\r\n\r\n<p>body</p>"
+PACKED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"<p>body</p>")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n<p>b\r\n0\r\n\r\n"
+RECORDS = {
+    "plain": (member(ADDRESS, PLAIN), True),
+    "request": (member(ADDRESS, b"GET / HTTP/1.1\r\n\r\n", kind="request"), True),
+    "conversion": (member(ADDRESS, b"the text", kind="conversion"), True),
+    "blanks in the body": (member(ADDRESS, PLAIN + b"\r\n\r\n more"), True),
+    "empty body": (member(ADDRESS, PLAIN.replace(b"<p>body</p>", b"")), True),
+    "packed": (member(ADDRESS, PACKED), False),
+    "chunked": (member(ADDRESS, CHUNKED), False),
+    "no reason": (member(ADDRESS, PLAIN.replace(b" OK", b"")), False),
+    "not ASCII": (member(ADDRESS, PLAIN.replace(b"X-Twice: 1", "X: é".encode())), False),
+    "folded": (member(ADDRESS, PLAIN.replace(b"X-Twice: 1", b"X: 1\r\n  2")), False),
+    "blank behind a value": (member(ADDRESS, PLAIN.replace(b"X-Twice: 1", b"X: 1 ")), False),
+    "not the web": (member(ADDRESS.replace(b"https", b"dns"), PLAIN), False),
+    "a length that is too small": (member(ADDRESS, PLAIN, length=20), False),
+    "a header without a value": (member(ADDRESS, PLAIN.replace(b": 1", b":")), False),
+    "no blank behind the colon": (member(ADDRESS, PLAIN.replace(b": 1", b":1")), False),
+    "two colons": (member(ADDRESS, PLAIN.replace(b"X-Twice: 1", b"X:a: 1")), False),
+    "no end": (member(ADDRESS, PLAIN, tail=b""), False),
+    "no headers": (member(ADDRESS, b"just text"), False),
+}
+
+
+BOUND = 10_000
+
+
+def read_all(how, raw):
+    try:
+        return list(how(raw, BOUND))
+    except warc_records.BadRecord as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_is_the_same_cut_by_hand_as_by_warcio(case):
+    raw, is_plain = RECORDS[case]
+    quick = warc_records.plain(raw)
+    assert (quick is not None) == is_plain
+    if is_plain:
+        assert [quick] == list(warc_records.any_record(raw, BOUND))
+    else:
+        assert read_all(warc_records.records, raw) == read_all(warc_records.any_record, raw)
+
+
+def test_members_are_found_wherever_the_blocks_of_the_file_end(monkeypatch):
+    from llmhpc.sources import members as module
+
+    bodies = [random.Random(n).randbytes(n * 7) for n in range(60)]
+    packed = [gzip.compress(body) for body in bodies]
+    offsets = [sum(map(len, packed[:n])) for n in range(60)]
+    for size in (1, 2, 3, 7, 50, 1000):
+        monkeypatch.setattr(module, "BLOCK_BYTES", size)
+        skipped: list[str] = []
+
+        def skip(reason: str, offset: int, seen: list[str] = skipped) -> None:
+            seen.append(reason)
+
+        found = list(members(io.BytesIO(b"noise" + b"".join(packed)), skip, max_bytes=1000))
+        assert found == [(5 + o, body) for o, body in zip(offsets, bodies, strict=True)]
+        assert not skipped

@@ -1,5 +1,6 @@
-"""The main text of each page, taken out by trafilatura in a child process that may hang or die."""
+"""The main text of each page, taken out by an extractor in a child process that may hang or die."""
 
+import importlib
 import logging
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.utils.typeshelper import StatHints
 
 from llmhpc.errors import StageError
-from llmhpc.filters import Extraction
+from llmhpc.filters import Engine, Extraction
 from llmhpc.filters.blocks.explained import BECAUSE
 from llmhpc.task import check_child
 
@@ -20,6 +21,7 @@ FAILURES_AT_START = 20  # so many pages in a row from the first one: the extract
 EXCERPT_CHARACTERS = (
     2000  # of a page without text that removed/ keeps; its WARC offset leads to the rest
 )
+RESILIENT = "llmhpc.filters.blocks.resilient"
 RAISED_BY_A_PAGE = (
     ValueError,
     TypeError,
@@ -43,12 +45,18 @@ class MainText(Trafilatura):
         super().__init__(
             favour_precision=cfg.favour_precision, timeout=cfg.timeout_s, deduplicate=False
         )
+        self.cfg = cfg
         self.removed = removed
+        if Engine.fast in (cfg.engine, *cfg.engines.values()):
+            # here, so that a package that is missing fails the rank and not every page
+            importlib.import_module(RESILIENT)
         logging.getLogger(trafilatura.__name__).setLevel(logging.CRITICAL)  # a line for every page
 
-    def extract(self, text: str) -> str | Exception:
+    def extract(self, text: str, engine: Engine = Engine.trafilatura) -> str | Exception:
         """The main text, or the error that the page caused: the sandbox raises it on its other side."""
         try:
+            if engine is Engine.fast:
+                return importlib.import_module(RESILIENT).main_text(text)
             return super().extract(text)
         except RAISED_BY_A_PAGE as error:
             return error
@@ -62,7 +70,9 @@ class MainText(Trafilatura):
             for doc in data:
                 self.stat_update(StatHints.total)
                 html = doc.text
-                doc.text, reason, why = self._main_text(sandbox, html)
+                doc.text, reason, why = self._main_text(
+                    sandbox, html, self.cfg.engine_of(doc.metadata.get("url", ""))
+                )
                 if doc.text:
                     self.stat_update(StatHints.forwarded)
                     self.update_doc_stats(doc)
@@ -77,10 +87,12 @@ class MainText(Trafilatura):
                 removed.write(doc, rank)
         self._check()
 
-    def _main_text(self, sandbox: ExtractorSandbox, html: str) -> tuple[str, str, str]:
+    def _main_text(
+        self, sandbox: ExtractorSandbox, html: str, engine: Engine
+    ) -> tuple[str, str, str]:
         """The text, and if it is empty: the reason for the counts, and the sentence with the value."""
         try:
-            text = sandbox.process_document(html, self.extract)
+            text = sandbox.process_document((html, engine), self.extract)
         except TimeoutError:
             return "", "timeout", f"extraction > {self.timeout:g} s"
         except (EOFError, ConnectionError):
