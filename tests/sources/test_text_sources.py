@@ -65,6 +65,17 @@ def test_json_lines_give_the_documents_that_datatrove_reads(tmp_path, suffix):
         ]
 
 
+def test_what_a_data_set_says_of_its_own_source_is_kept_under_another_name(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_lines([{"text": "A text.", "id": 7, "source": "a forum"}]))
+    (text,), _, _ = read(jsonl.Config(paths=[str(path)]))
+    assert text.document() == {
+        "text": "A text.",
+        "id": "7",
+        "metadata": {"original_source": "a forum", "source": str(path), "source_offset": 0},
+    }
+
+
 @pytest.mark.parametrize("suffix", CODECS)
 def test_damage_in_one_part_of_a_compressed_file_costs_that_part_alone(tmp_path, suffix):
     parts = [PACK[suffix](as_lines(rows(20, start))) for start in range(0, 200, 20)]
