@@ -110,10 +110,10 @@ def _chapter(body: bytes) -> str:
 
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # a book is in UTF-8 or UTF-16
         body = body.decode("utf-16", "replace").encode()
-    if not body.strip():
+    try:  # XHTML, but often not well-formed
+        root = lxml.html.document_fromstring(body, parser=lxml.html.HTMLParser(encoding="utf-8"))
+    except lxml.etree.ParserError:  # nothing in it
         return ""
-    # XHTML, but often not well-formed
-    root = lxml.html.document_fromstring(body, parser=lxml.html.HTMLParser(encoding="utf-8"))
     lxml.etree.strip_elements(root, *NOT_TEXT, lxml.etree.Comment, with_tail=False)
     for element in root.iter():
         start, end = ("\n\n", "\n") if element.tag in BLOCKS else ("", "")

@@ -11,20 +11,21 @@ from typing import Any, BinaryIO, NamedTuple
 import zstandard
 
 Skip = Callable[[str, int], None]  # reason, offset
-# Compressed bytes given to a decoder at once. They inflate to 130 MB at the very most (zstd: a block of
-# 128 KB in 4 bytes; bz2: 900 KB in 40; gzip: 1032 to 1), so that a bomb meets the bound on lines.
-FEED_BYTES = 4096
+# Most that a decoder gives out at once, so that a bomb meets the bound on lines before it fills the memory. gzip
+# inflates 1032 to 1, and a zstd block of 128 KB can have 4 bytes: few bytes are fed to them at once.
+PIECE_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
 ZSTD_WINDOW = 1 << 27  # bytes of history; zstd's own limit without --long
 
 
 class Codec(NamedTuple):
-    """A compression: how its parts begin, what decodes one of them, what that raises."""
+    """A compression: how its parts begin, what decodes one of them, what that raises, how much it is fed at once."""
 
     name: str
     magic: bytes
     decoder: Callable[[], Any]
     error: type[Exception]
+    feed_bytes: int
 
 
 class Damage(NamedTuple):
@@ -34,16 +35,51 @@ class Damage(NamedTuple):
 
 
 GZIP_WINDOW = 31  # zlib's word for: gzip header and trailer, window of 32 KB
+
+
+class _Bz2:
+    """A decoder of bz2 that keeps to PIECE_BYTES: 40 bytes can inflate to 900 KB, and no feed is small enough."""
+
+    def __init__(self) -> None:
+        self._decoder = bz2.BZ2Decompressor()
+
+    def decompress(self, block: bytes) -> bytes:
+        """What ``block`` inflates to, or the beginning of it."""
+        return self._decoder.decompress(block, PIECE_BYTES)
+
+    @property
+    def eof(self) -> bool:
+        """The stream has ended."""
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What lies behind the end of the stream."""
+        return self._decoder.unused_data
+
+    @property
+    def has_more(self) -> bool:
+        """There is more of what was fed already."""
+        return not (self._decoder.eof or self._decoder.needs_input)
+
+
 CODECS = {
-    ".gz": Codec("gzip", b"\x1f\x8b\x08", lambda: zlib.decompressobj(GZIP_WINDOW), zlib.error),
+    ".gz": Codec(
+        "gzip",
+        b"\x1f\x8b\x08",
+        lambda: zlib.decompressobj(GZIP_WINDOW),
+        zlib.error,
+        PIECE_BYTES // 1032,
+    ),
     ".zst": Codec(
         "zstd",
         b"\x28\xb5\x2f\xfd",
         lambda: zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj(),
         zstandard.ZstdError,
+        PIECE_BYTES // (128 << 10) * 4,
     ),
     # a stream's header and the magic of its first block: ten bytes that text does not hold by chance
-    ".bz2": Codec("bz2", b"BZh91AY&SY", bz2.BZ2Decompressor, OSError),
+    ".bz2": Codec("bz2", b"BZh91AY&SY", _Bz2, OSError, 1 << 14),
 }
 
 
@@ -122,7 +158,7 @@ def parts(file: BinaryIO, codec: Codec, start: int = 0) -> Iterator[tuple[int, b
     """
     file.seek(start)
     stream = _Stream(codec, start)
-    while block := file.read(FEED_BYTES):
+    while block := file.read(codec.feed_bytes):
         yield from stream.feed(block)
     if stream.begun:
         yield stream.part, Damage(f"truncated {codec.name} stream")
@@ -133,7 +169,7 @@ class _Stream:
 
     def __init__(self, codec: Codec, start: int) -> None:
         self.codec, self.decoder = codec, codec.decoder()
-        self.buffer = b""
+        self.buffer = self.given = b""  # what is to be decoded, what was last
         self.fed = self.part = start  # offsets: of what was not read yet, of the part at hand
         self.lost = start > 0  # looking for the next part
         self.begun = False  # a part was begun and not ended
@@ -142,19 +178,26 @@ class _Stream:
         """What ``block`` inflates to, and where it cannot be read."""
         self.buffer += block
         self.fed += len(block)
-        while self.buffer and (not self.lost or self._found()):
+        while (self.buffer or self._has_more()) and (not self.lost or self._found()):
+            self.given = self.buffer or self.given
             try:
                 part = self.decoder.decompress(self.buffer)
             except (self.codec.error, EOFError):
                 yield self.part, Damage(f"damaged {self.codec.name} stream")
-                self.buffer = self.buffer if self.begun else self.buffer[1:]  # not the same start
-                self.lost, self.begun = True, False
+                self.buffer, self.lost, self.begun = (
+                    self.given[1:],
+                    True,
+                    False,
+                )  # not that start again
                 continue
             self.buffer, self.begun = self.decoder.unused_data, not self.decoder.eof
             if part:
                 yield self.part, part
             if self.decoder.eof:
                 self.decoder, self.part = self.codec.decoder(), self.fed - len(self.buffer)
+
+    def _has_more(self) -> bool:
+        return not self.lost and getattr(self.decoder, "has_more", False)
 
     def _found(self) -> bool:
         """Go to the start of the next part, if there is one in the buffer."""

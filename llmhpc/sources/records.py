@@ -10,6 +10,10 @@ from typing import Any
 from llmhpc.errors import StageError
 from llmhpc.sources import Reading, Text, digest
 
+OURS = {
+    "source",
+    "source_offset",
+}  # where a document was found; what a data set calls so is renamed
 LOOKED_AT = 100  # records at the start of a rank: if none has the text field, its name is wrong
 
 
@@ -51,5 +55,5 @@ def _text(record: dict[str, Any], text: str, fields: Fields, file: str, offset: 
         text=text,
         file=file,
         offset=offset,
-        metadata=inside | rest,
+        metadata={f"original_{k}" if k in OURS else k: v for k, v in (inside | rest).items()},
     )

@@ -77,6 +77,10 @@ def texts(cfg: Config, reading: Reading) -> Iterator[Text]:
     fs, path = fsspec.core.url_to_fs(cfg.dump)
     size, codec = fs.size(path), BZ2 if path.endswith(".bz2") else None
     source = Path(path).name
+    if not size:
+        raise StageError(
+            f"source.dump={cfg.dump}: empty, or its server does not tell its size; a copy"
+        )
 
     def skip(reason: str, offset: int) -> None:
         reading.skip(reason, source, offset)

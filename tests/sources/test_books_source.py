@@ -63,6 +63,12 @@ def test_an_epub_gives_its_chapters_in_the_order_of_reading(tmp_path):
     )
 
 
+@pytest.mark.parametrize("two", ["", " ", "<!-- nothing -->", "<html></html>"])
+def test_an_empty_chapter_costs_nothing(tmp_path, two):
+    book = read_epub(write_epub(tmp_path / "a.epub", DATE.format("1899"), two=two), 10**6)
+    assert book.text.endswith("A second\n\nline.")
+
+
 @pytest.mark.parametrize(
     ("dates", "year"),
     [

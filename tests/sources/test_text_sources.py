@@ -17,7 +17,7 @@ from llmhpc.errors import ConfigError, StageError
 from llmhpc.jobs import collect, shuffle
 from llmhpc.jobs import filter as refine
 from llmhpc.sources import Reading, commoncrawl, hub, jsonl, parquet, texts_of, warc
-from llmhpc.sources.lines import CODECS, codec_of, lines
+from llmhpc.sources.lines import CODECS, PIECE_BYTES, codec_of, inflated, lines
 
 DUMP = "CC-MAIN-2024-10"
 
@@ -63,6 +63,17 @@ def test_json_lines_give_the_documents_that_datatrove_reads(tmp_path, suffix):
         assert [(t.id, t.text, t.metadata) for t in found] == [
             (d.id, d.text, d.metadata) for d in theirs
         ]
+
+
+def test_what_a_data_set_says_of_its_own_source_is_kept_under_another_name(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_lines([{"text": "A text.", "id": 7, "source": "a forum"}]))
+    (text,), _, _ = read(jsonl.Config(paths=[str(path)]))
+    assert text.document() == {
+        "text": "A text.",
+        "id": "7",
+        "metadata": {"original_source": "a forum", "source": str(path), "source_offset": 0},
+    }
 
 
 @pytest.mark.parametrize("suffix", CODECS)
@@ -113,6 +124,13 @@ def test_a_line_that_inflates_beyond_the_bound_is_passed_over(suffix):
     found = list(lines(file, codec_of(f"a{suffix}"), lambda *why: skipped.append(why), 100_000))
     assert [line + b"\n" for _, line in found] == [small, small]
     assert skipped == [("larger than max_record_mb", len(small))]
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_bomb_is_given_out_in_pieces_that_fit_the_memory(suffix):
+    stream, codec = io.BytesIO(PACK[suffix](bytes(80_000_000))), codec_of(f"a{suffix}")
+    pieces = [len(piece) for piece in inflated(stream, codec)]
+    assert sum(pieces) == 80_000_000 and max(pieces) <= 1.1 * PIECE_BYTES
 
 
 def test_a_wrong_text_field_is_answered_with_those_that_are_there(tmp_path):

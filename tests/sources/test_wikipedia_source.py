@@ -178,6 +178,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
         wikipedia.Config(dump="a.xml.gz").before_launch(1)
     with pytest.raises(ConfigError, match="source.dump=/no/such.xml: no such file"):
         wikipedia.Config(dump="/no/such.xml").before_launch(1)
+    (tmp_path / "empty.xml").touch()
+    with pytest.raises(StageError, match="source.dump=.*empty.xml: empty, or"):
+        read(wikipedia.Config(dump=str(tmp_path / "empty.xml")))
     (tmp_path / "a.xml").write_text("<html></html>\n")
     with pytest.raises(StageError, match="no <siteinfo> at its start"):
         read(wikipedia.Config(dump=str(tmp_path / "a.xml")))
