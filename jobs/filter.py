@@ -22,14 +22,19 @@ class Config(Stage):
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
-        for name in self.rules:
+        for name, rule in self.rules.items():
             if name == EXTRACT or not name.isidentifier():
                 raise ConfigError(f"rules.{name}: a name of letters, digits and _, not {EXTRACT!r}")
+            try:
+                rule.check_common()
+            except ConfigError as error:
+                raise ConfigError(f"rules.{name}.{error}") from None
 
     def before_launch(self) -> None:
         """Raise ConfigError if a file that a rule needs is not there."""
         for rule in self.rules.values():
-            rule.before_launch()
+            for variant in (rule, *rule.variants().values()):
+                variant.before_launch()
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -5,26 +5,59 @@ A rule module holds
     class Config(Rule)                               thresholds, with the paper that named them
     def build(cfg, removed: DiskWriter) -> BaseFilter    a datatrove filter that gives ``removed`` what it drops
 
-A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``.
+A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``. A rule
+may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<what>``. ``keep_share`` and
+``where`` work for every rule without its help (``blocks.lenient``).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from llmhpc.config import at_least
+from llmhpc.config import at_least, fraction
+from llmhpc.errors import ConfigError
 
 EXTRACT = "extract"  # the name of the extraction among the rules, in counts and in removed/
 
 
 @dataclass(kw_only=True, slots=True)
 class Rule:
-    """Base of every rule's settings."""
+    """Base of every rule's settings.
+
+    ``where`` holds other values for some addresses: the key is a domain (``example.org``, which its
+    subdomains share) or, with a ``/`` or ``*`` in it, a pattern for the address without its scheme
+    (``*.example.org/forum/*``). A pattern goes before a domain, the longer before the shorter.
+    """
 
     group: ClassVar[str] = "rule"
 
     kind: str = MISSING
+    keep_share: float = 0.0  # of the documents that it would drop, picked by a hash of their ids
+    where: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def check_common(self) -> None:
+        """Raise ConfigError if ``keep_share`` or a value in ``where`` is wrong."""
+        fraction(self, "keep_share")
+        self.variants()
+
+    def variants(self) -> dict[str, "Rule"]:
+        """This rule with the values for each key of ``where``. Raises ConfigError for a wrong one."""
+        return {place: self._variant(place, values) for place, values in self.where.items()}
+
+    def _variant(self, place: str, values: dict[str, Any]) -> "Rule":
+        valid = [f.name for f in fields(self) if f.name not in ("kind", "where")]
+        for name in values:
+            if name not in valid:
+                raise ConfigError(f"where[{place}].{name}: no such value; {', '.join(valid)}")
+        try:
+            base = OmegaConf.structured(replace(self, where={}))
+            variant = OmegaConf.to_object(OmegaConf.merge(base, values))
+            fraction(variant, "keep_share")
+        except (ConfigError, OmegaConfBaseException) as error:
+            raise ConfigError(f"where[{place}].{str(error).splitlines()[0]}") from None
+        return variant  # type: ignore[return-value]
 
     def before_launch(self) -> None:
         """Raise ConfigError if something this rule needs is not there; quick, and nothing is written."""
