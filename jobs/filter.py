@@ -23,10 +23,27 @@ class Config(Stage):
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
         for name, rule in self.rules.items():
-            if name == EXTRACT or not name.isidentifier():
-                raise ConfigError(f"rules.{name}: a name of letters, digits and _, not {EXTRACT!r}")
+            if name in (EXTRACT, *self.roles) or not name.isidentifier():
+                taken = " or ".join(map(repr, (EXTRACT, *self.roles)))
+                raise ConfigError(f"rules.{name}: a name of letters, digits and _, not {taken}")
             try:
                 rule.check_common()
+            except ConfigError as error:
+                raise ConfigError(f"rules.{name}.{error}") from None
+
+    def optional_roles(self) -> dict[str, str]:
+        """A step for the model of each rule that has one: the role is the rule's name."""
+        return {
+            name: f"a step that writes {rule.from_step}"
+            for name, rule in self.rules.items()
+            if rule.from_step
+        }
+
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        """Raise ConfigError for a rule that has no model, or two."""
+        for name, rule in self.rules.items():
+            try:
+                rule.check_model(name, name in played_by)
             except ConfigError as error:
                 raise ConfigError(f"rules.{name}.{error}") from None
 
@@ -41,4 +58,5 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     """Write documents/<rank>.jsonl.zst and removed/<rule>/<rank>.jsonl.zst."""
     from llmhpc.filters.blocks.chain import filter_pages
 
-    return filter_pages(inputs["pages"] / "warc", cfg.extract, cfg.rules, out, task)
+    rules = {name: rule.of_step(inputs.get(name)) for name, rule in cfg.rules.items()}
+    return filter_pages(inputs["pages"] / "warc", cfg.extract, rules, out, task)

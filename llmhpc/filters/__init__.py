@@ -11,6 +11,7 @@ may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<w
 """
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING, OmegaConf
@@ -32,6 +33,8 @@ class Rule:
     """
 
     group: ClassVar[str] = "rule"
+    # the file in a step that makes this rule's ``model``; that step plays the rule's name in needs
+    from_step: ClassVar[str] = ""
 
     kind: str = MISSING
     keep_share: float = 0.0  # of the documents that it would drop, picked by a hash of their ids
@@ -41,6 +44,22 @@ class Rule:
         """Raise ConfigError if ``keep_share`` or a value in ``where`` is wrong."""
         fraction(self, "keep_share")
         self.variants()
+
+    def check_model(self, role: str, has_step: bool) -> None:
+        """Raise ConfigError unless there is one model: a file, or a step that plays ``role``."""
+        given = getattr(self, "model", None)
+        if self.from_step and not has_step and given is None:
+            raise ConfigError(
+                f"model is not set: a path, or needs.{role}, a step that writes {self.from_step}"
+            )
+        if has_step and given is not None:
+            raise ConfigError(f"model={given}: needs.{role} has one already; only one of them")
+
+    def of_step(self, step: Path | None) -> "Rule":
+        """This rule with the model that a step made."""
+        if step is None:
+            return self
+        return replace(self, model=str(step / self.from_step))  # type: ignore[call-arg]
 
     def variants(self) -> dict[str, "Rule"]:
         """This rule with the values for each key of ``where``. Raises ConfigError for a wrong one."""
