@@ -61,8 +61,7 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
     from llmhpc.filters.models import supervised
 
     model = supervised.load(Path(cfg.model or ""))
-    known = sorted(label.removeprefix(supervised.PREFIX) for label in model.labels)
-    if cfg.label not in known:
+    if cfg.label not in (known := supervised.labels_of(model)):
         raise ConfigError(f"label={cfg.label}: the model has {', '.join(known)}")
     score, threshold = supervised.scorer(model, cfg.label), chosen_threshold(cfg)
 

@@ -72,6 +72,21 @@ def scorer(model: _FastText, label: str) -> Callable[[str], float]:
     return score
 
 
+def labeller(model: _FastText) -> Callable[[str], tuple[str, float]]:
+    """The function that gives a text's most probable label and its probability."""
+
+    def best(text: str) -> tuple[str, float]:
+        labels, scores = model.predict(one_line(text), k=1)
+        return labels[0].removeprefix(PREFIX), round(min(float(scores[0]), 1.0), SCORE_DIGITS)
+
+    return best
+
+
+def labels_of(model: _FastText) -> list[str]:
+    """The labels that a model knows, without their prefix."""
+    return sorted(label.removeprefix(PREFIX) for label in model.labels)
+
+
 def load(path: Path) -> _FastText:
     """The model of a file."""
     return _FastText(str(path))
