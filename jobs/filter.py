@@ -49,9 +49,13 @@ class Config(Stage):
 
     def before_launch(self) -> None:
         """Raise ConfigError if a file that a rule needs is not there."""
-        for rule in self.rules.values():
-            for variant in (rule, *rule.variants().values()):
-                variant.before_launch()
+        for name, rule in self.rules.items():
+            for place, variant in {"": rule, **rule.variants()}.items():
+                try:
+                    variant.before_launch()
+                except ConfigError as error:
+                    where = f"where[{place}]." if place else ""
+                    raise ConfigError(f"rules.{name}.{where}{error}") from None
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

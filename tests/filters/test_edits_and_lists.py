@@ -157,7 +157,7 @@ def test_only_the_named_fields_count(tmp_path):
 @pytest.mark.parametrize(("rule", "message"), [
     (decontamination.Config(files=["/no/*.jsonl"]), "files=/no/[*].jsonl: no such file"),
     (url.Config(domain_file="/no/list"), "domain_file=/no/list: is not there"),
-    (language.Config(where={"a.org": {"model": "/no.bin"}}), "model=/no.bin: /no.bin is not there"),
+    (language.Config(where={"a.org": {"model": "/no.bin"}}), r"^rules.r.where\[a.org\].model=/no.bin: /no.bin is"),
 ])  # fmt: skip
 def test_a_file_that_is_not_there_is_named_before_the_launch(rule, message):
     with pytest.raises(ConfigError, match=message):

@@ -11,6 +11,7 @@ together; a: adjusted count, D: discount, g: weight of the lower order (gamma).
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -181,8 +182,9 @@ def read_arpa(path: Path) -> tuple[int, dict[str, tuple[float, float]]]:
     return order, table
 
 
+@cache
 def arpa_scorer(path: Path) -> Callable[[list[str]], float]:
-    """The function that gives log10 of a sentence's probability, </s> included."""
+    """The function that gives log10 of a sentence's probability, </s> included; a file is read once."""
     order, table = read_arpa(path)
 
     def score(words: list[str]) -> float:
@@ -203,6 +205,7 @@ def arpa_scorer(path: Path) -> Callable[[list[str]], float]:
     return score
 
 
+@cache
 def kenlm_scorer(path: Path) -> Callable[[list[str]], float]:
     """The same by KenLM, which reads its binary files as well, and is several times faster."""
     import kenlm

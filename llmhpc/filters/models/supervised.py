@@ -6,6 +6,7 @@ import subprocess
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ def labels_of(model: _FastText) -> list[str]:
     return sorted(label.removeprefix(PREFIX) for label in model.labels)
 
 
+@cache
 def load(path: Path) -> _FastText:
-    """The model of a file."""
+    """The model of a file, once for all variants of a rule."""
     return _FastText(str(path))
 
 
