@@ -13,6 +13,8 @@ from llmhpc.jobs import classifier
 from llmhpc.jobs import filter as stage
 from llmhpc.planning.compose import compose
 from llmhpc.planning.plan import plan
+from llmhpc.sources import Page, archive
+from llmhpc.task import Task
 
 SMALL = {"buckets": 1000, "heldout_fraction": 0.2, "epochs": 20}
 WORDS = {
@@ -162,3 +164,25 @@ def test_a_label_that_the_model_has_not_is_answered_with_those_it_has(trained):
     rule = quality.Config(label="hq").of_step(trained[0])
     with pytest.raises(ConfigError, match="label=hq: the model has bad, good"):
         quality.build(rule)
+
+
+def test_a_filter_step_takes_the_model_of_the_step_that_plays_the_rules_name(
+    trained, tmp_path, read_documents
+):
+    pages = [
+        Page(url=f"https://example.org/{t['id']}",
+             body=f"<html><body><article><p>{t['text']}.</p></article></body></html>".encode())
+        for side in WORDS for t in texts(side, 12)
+    ]  # fmt: skip
+    archive.write(pages, tmp_path / "collect" / "warc" / "00000.warc.gz")
+    cfg = stage.Config(rules={"quality": quality.Config(keep_share=0.5)})
+    inputs = {"pages": tmp_path / "collect", "quality": trained[0]}
+    task = Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path / "out")
+    counts = stage.run(cfg, inputs, tmp_path / "out", task)["rules"]["quality"]
+    assert counts["in"] == 24 and counts["kept"] + counts["dropped"] == 24
+    assert counts["reasons"] == {"not_good": counts["dropped"]}
+    spared = [d for d in read_documents(tmp_path / "out") if "spared_by_quality" in d["metadata"]]
+    assert len(spared) == counts["spared"]["not_good"] > 0
+    assert all(
+        "/bad-" in d["metadata"]["url"] for d in read_documents(tmp_path / "out", "removed/quality")
+    )
