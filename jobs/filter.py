@@ -22,18 +22,45 @@ class Config(Stage):
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
-        for name in self.rules:
-            if name == EXTRACT or not name.isidentifier():
-                raise ConfigError(f"rules.{name}: a name of letters, digits and _, not {EXTRACT!r}")
+        for name, rule in self.rules.items():
+            if name in (EXTRACT, *self.roles) or not name.isidentifier():
+                taken = " or ".join(map(repr, (EXTRACT, *self.roles)))
+                raise ConfigError(f"rules.{name}: a name of letters, digits and _, not {taken}")
+            try:
+                rule.check_common()
+            except ConfigError as error:
+                raise ConfigError(f"rules.{name}.{error}") from None
+
+    def optional_roles(self) -> dict[str, str]:
+        """A step for the model of each rule that has one: the role is the rule's name."""
+        return {
+            name: f"a step that writes {rule.from_step}"
+            for name, rule in self.rules.items()
+            if rule.from_step
+        }
+
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        """Raise ConfigError for a rule that has no model, or two."""
+        for name, rule in self.rules.items():
+            try:
+                rule.check_model(name, name in played_by)
+            except ConfigError as error:
+                raise ConfigError(f"rules.{name}.{error}") from None
 
     def before_launch(self) -> None:
         """Raise ConfigError if a file that a rule needs is not there."""
-        for rule in self.rules.values():
-            rule.before_launch()
+        for name, rule in self.rules.items():
+            for place, variant in {"": rule, **rule.variants()}.items():
+                try:
+                    variant.before_launch()
+                except ConfigError as error:
+                    where = f"where[{place}]." if place else ""
+                    raise ConfigError(f"rules.{name}.{where}{error}") from None
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write documents/<rank>.jsonl.zst and removed/<rule>/<rank>.jsonl.zst."""
     from llmhpc.filters.blocks.chain import filter_documents
 
-    return filter_documents(inputs["pages"], cfg.extract, cfg.rules, out, task)
+    rules = {name: rule.of_step(inputs.get(name)) for name, rule in cfg.rules.items()}
+    return filter_documents(inputs["pages"], cfg.extract, rules, out, task)

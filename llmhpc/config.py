@@ -119,6 +119,10 @@ class Stage:
         """Processes that one task is made of, over all its nodes; only training has more than one."""
         return 1
 
+    def optional_roles(self) -> dict[str, str]:
+        """Inputs that ``run`` reads where there are: role -> what plays it."""
+        return {}
+
     def check_with(self, played_by: "dict[str, Stage]") -> None:
         """Raise ConfigError if this stage does not fit what plays its roles (role -> its stage)."""
 

@@ -5,17 +5,21 @@ A rule module holds
     class Config(Rule)                               thresholds, with the paper that named them
     def build(cfg, removed: DiskWriter) -> BaseFilter    a datatrove filter that gives ``removed`` what it drops
 
-A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``.
+A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``. A rule
+may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<what>``. ``keep_share`` and
+``where`` work for every rule without its help (``blocks.lenient``).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from llmhpc.config import at_least
+from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
 
 EXTRACT = "extract"  # the name of the extraction among the rules, in counts and in removed/
@@ -23,11 +27,58 @@ EXTRACT = "extract"  # the name of the extraction among the rules, in counts and
 
 @dataclass(kw_only=True, slots=True)
 class Rule:
-    """Base of every rule's settings."""
+    """Base of every rule's settings.
+
+    ``where`` holds other values for some addresses: the key is a domain (``example.org``, which its
+    subdomains share) or, with a ``/`` or ``*`` in it, a pattern for the address without its scheme
+    (``*.example.org/forum/*``). A pattern goes before a domain, the longer before the shorter.
+    """
 
     group: ClassVar[str] = "rule"
+    # the file in a step that makes this rule's ``model``; that step plays the rule's name in needs
+    from_step: ClassVar[str] = ""
 
     kind: str = MISSING
+    keep_share: float = 0.0  # of the documents that it would drop, picked by a hash of their ids
+    where: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def check_common(self) -> None:
+        """Raise ConfigError if ``keep_share`` or a value in ``where`` is wrong."""
+        fraction(self, "keep_share")
+        self.variants()
+
+    def check_model(self, role: str, has_step: bool) -> None:
+        """Raise ConfigError unless there is one model: a file, or a step that plays ``role``."""
+        given = getattr(self, "model", None)
+        if self.from_step and not has_step and given is None:
+            raise ConfigError(
+                f"model is not set: a path, or needs.{role}, a step that writes {self.from_step}"
+            )
+        if has_step and given is not None:
+            raise ConfigError(f"model={given}: needs.{role} has one already; only one of them")
+
+    def of_step(self, step: Path | None) -> "Rule":
+        """This rule with the model that a step made."""
+        if step is None:
+            return self
+        return replace(self, model=str(step / self.from_step))  # type: ignore[call-arg]
+
+    def variants(self) -> dict[str, "Rule"]:
+        """This rule with the values for each key of ``where``. Raises ConfigError for a wrong one."""
+        return {place: self._variant(place, values) for place, values in self.where.items()}
+
+    def _variant(self, place: str, values: dict[str, Any]) -> "Rule":
+        valid = [f.name for f in fields(self) if f.name not in ("kind", "where")]
+        for name in values:
+            if name not in valid:
+                raise ConfigError(f"where[{place}].{name}: no such value; {', '.join(valid)}")
+        try:
+            base = OmegaConf.structured(replace(self, where={}))
+            variant = OmegaConf.to_object(OmegaConf.merge(base, values))
+            fraction(variant, "keep_share")
+        except (ConfigError, OmegaConfBaseException) as error:
+            raise ConfigError(f"where[{place}].{str(error).splitlines()[0]}") from None
+        return variant  # type: ignore[return-value]
 
     def before_launch(self) -> None:
         """Raise ConfigError if something this rule needs is not there; quick, and nothing is written."""

@@ -39,7 +39,8 @@ class Config(Rule):
     dup_10_grams: float = 0.10
 
     def __post_init__(self) -> None:
-        fraction(self, *(f.name for f in fields(self) if f.name != "kind"))
+        common = {f.name for f in fields(Rule)}
+        fraction(self, *(f.name for f in fields(self) if f.name not in common))
 
     def tops(self) -> tuple[tuple[int, float], ...]:
         """(n, largest share) for the most frequent n-gram; without those that are switched off."""

@@ -1,11 +1,11 @@
-"""Keep documents in the wanted languages, by fastText's identifier of 176 languages."""
+"""Keep documents in the wanted languages, by a fastText model: lid.176, or another such as GlotLID."""
 
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhpc.config import fraction
+from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
 from llmhpc.filters import Rule, below
 
@@ -23,12 +23,18 @@ class Config(Rule):
     """FineWeb's choice: English with at least 0.65 (Penedo et al., arXiv 2406.17557, section 3.3)."""
 
     kind: str = "language"
-    languages: list[str] = field(default_factory=lambda: ["en"])  # ISO 639-1 where there is one
+    languages: list[str] = field(default_factory=lambda: ["en"])  # as the model's labels have them
     threshold: float = 0.65  # a wanted language needs a probability above this
     model: str | None = None  # a fastText language model; default: lid.176.ftz
+    top_k: int = 0  # labels that can count, the most probable ones; 0: all
+    first_characters: int = (
+        0  # looked at; 2000 took a quarter of the time, 97.5% same label; 0: all
+    )
 
     def __post_init__(self) -> None:
         fraction(self, "threshold")
+        at_least(self, "top_k", 0)
+        at_least(self, "first_characters", 0)
         if not self.languages:
             raise ConfigError("languages=[]: one or more, for example [en]")
 
@@ -55,6 +61,7 @@ def model_file(cfg: Config) -> Path:
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
     """datatrove's language filter on a local model; language and score become metadata."""
+    from datatrove.data import Document
     from datatrove.pipeline.filters import LanguageFilter
     from fasttext.FastText import _FastText
 
@@ -64,7 +71,9 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         """With a reason, and a score that is the same on every machine."""
 
         def filter(self, doc: "Document") -> bool | tuple[bool, str]:
-            kept = super().filter(doc)
+            looked_at = Document(text=doc.text[: cfg.first_characters or None], id=doc.id)
+            kept = super().filter(looked_at)
+            doc.metadata |= looked_at.metadata
             doc.metadata["language_score"] = round(doc.metadata["language_score"], SCORE_DIGITS)
             found = doc.metadata["language"]
             return bool(kept) or (False, "unsure" if found in cfg.languages else f"is_{found}")
@@ -79,4 +88,5 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
 
     judge = Identifier(languages=list(cfg.languages), language_threshold=cfg.threshold)
     judge.model._model = _FastText(str(model_file(cfg)))  # else datatrove downloads lid.176.bin
+    judge.model.k = cfg.top_k or -1
     return Explained(judge, explain, removed)

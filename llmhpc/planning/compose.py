@@ -5,7 +5,7 @@ import itertools
 import re
 from dataclasses import fields, is_dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, get_origin
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -53,7 +53,10 @@ def _is_free(node: Any, key: str) -> bool:
 
 
 def _is_table(node: Any) -> bool:
-    return isinstance(node, DictConfig) and node._metadata.element_type in (str, int, float, bool)
+    if not isinstance(node, DictConfig):
+        return False
+    element = node._metadata.element_type
+    return element in (str, int, float, bool) or get_origin(element) is dict
 
 
 def points(overrides: list[str]) -> dict[str, Config]:

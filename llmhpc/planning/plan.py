@@ -95,10 +95,10 @@ def _order(stages: dict[str, Stage]) -> list[str]:
 
 
 def _check(name: str, stage: Stage, stages: dict[str, Stage]) -> None:
-    roles = stage.roles
+    roles, known = stage.roles, stage.roles | stage.optional_roles()
     for role in stage.needs:
-        if roles and role not in roles:
-            raise ConfigError(f"stages.{name}.needs.{role}: {stage.kind} knows {', '.join(roles)}")
+        if known and role not in known:
+            raise ConfigError(f"stages.{name}.needs.{role}: {stage.kind} knows {', '.join(known)}")
     for role, meaning in roles.items():
         if role not in stage.needs:
             raise ConfigError(f"stages.{name}.needs.{role} is not set: {meaning}")

@@ -22,6 +22,8 @@ class Stretch:
     reasons: tuple[tuple[str, int], ...] = ()  # why documents were removed, most frequent first
     characters: int | None = None  # of text that went on
     lines: tuple[tuple[str, int], ...] = ()  # removed from documents that went on, by kind
+    edits: tuple[tuple[str, int], ...] = ()  # of documents that went on: what, how many
+    spared: int = 0  # documents that went on although the rule is against them (keep_share)
 
     @property
     def removed(self) -> int:
@@ -77,6 +79,8 @@ def _of_rule(name: str, step: Made, table: dict[str, Any]) -> Stretch:
         lines=tuple(
             (kind, n) for kind, n in table.get("lines", {}).items() if kind not in LINES_SEEN
         ),
+        edits=tuple(table.get("edits", {}).items()),
+        spared=sum(table.get("spared", {}).values()),
     )
 
 

@@ -172,7 +172,7 @@ def test_an_extractor_that_breaks_on_every_page_stops_the_rank_early(tmp_path, m
 
 
 def test_a_missing_package_fails_the_rank_by_name(tmp_path, monkeypatch):
-    def missing(rule, removed):
+    def missing(name, rule, removed):
         raise ImportError("Please install `fasttext`")
 
     monkeypatch.setattr(chain, "_block", missing)

@@ -136,6 +136,8 @@ def data_steps(run):
             "dropped": 22,
             "reasons": {"lorem_ipsum": 1, "curly_bracket": 21},
             "lines": {"filter-javascript": 24},
+            "edits": {"characters removed": 4321, "documents": 17},
+            "spared": {"lorem_ipsum": 2, "curly_bracket": 4},
         },
     }
     shards = {

@@ -113,6 +113,13 @@ def test_every_step_is_shown_with_its_place_commit_and_settings(finished):
     assert "2.13.0" in text
 
 
+def test_what_a_rule_edits_and_spares_stands_beside_what_it_removes(finished):
+    text = " ".join(Elements(page_of_finished(finished)).text.split())
+    assert "lines removed: filter-javascript 24" in text
+    assert "edited: characters removed 4,321 edited: documents 17" in text
+    assert "kept of what would be removed 6" in text
+
+
 def test_the_text_of_documents_is_shown_and_never_becomes_markup(finished):
     page = page_of_finished(finished)
     assert "&lt;script&gt;alert(" in page

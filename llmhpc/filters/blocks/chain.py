@@ -1,7 +1,7 @@
 """The filter stage of one rank: pages and main text, or texts; rules in order, documents and what was removed."""
 
 import importlib
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from datatrove.pipeline.writers import JsonlWriter
 
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.filters import EXTRACT, Extraction, Rule
-from llmhpc.filters.blocks.explained import Explained
 from llmhpc.filters.blocks.extract import MainText
+from llmhpc.filters.blocks.lenient import Lenient
 from llmhpc.filters.blocks.pages import Pages
 from llmhpc.filters.blocks.texts import Texts
 from llmhpc.task import Task
@@ -33,7 +33,7 @@ def filter_documents(
     """
     try:
         head = _head(step, extraction, out, task)
-        blocks = {name: _block(rule, _removed(out, name)) for name, rule in rules.items()}
+        blocks = {name: _block(name, rule, _removed(out, name)) for name, rule in rules.items()}
     except ImportError as error:
         raise StageError(f"a package of the filter stage is missing: {error}") from error
     writer = JsonlWriter(str(out / "documents"), FILE, compression="zstd")
@@ -66,8 +66,11 @@ def _head(step: Path, extraction: Extraction, out: Path, task: Task) -> list[Any
     return [reader, MainText(extraction, _removed(out, EXTRACT))]
 
 
-def _block(rule: Rule, removed: JsonlWriter) -> BaseFilter:
-    return importlib.import_module(f"llmhpc.filters.{rule.kind}").build(rule, removed)
+def _block(name: str, rule: Rule, removed: JsonlWriter) -> BaseFilter:
+    build = importlib.import_module(f"llmhpc.filters.{rule.kind}").build
+    if rule.where or rule.keep_share:
+        return Lenient(name, rule, build, removed)
+    return build(rule, removed)
 
 
 def _removed(out: Path, name: str) -> JsonlWriter:
@@ -88,19 +91,24 @@ def _total(block: PipelineStep, name: str) -> int:
 
 
 def _counts(block: PipelineStep) -> dict[str, Any]:
-    """Documents in, kept and dropped, by reason; characters kept; lines that a rule takes out of documents."""
+    """Documents in, kept and dropped, by reason; characters kept; what a rule took out of documents."""
     counts: dict[str, Any] = {
         "in": _total(block, "total"),
         "kept": _total(block, "forwarded"),
         "dropped": _total(block, "dropped"),
         "characters": _total(block, "doc_len"),
-        "reasons": _named(block, "dropped_"),
+        "reasons": _named([block], "dropped_"),
     }
-    if isinstance(block, Explained) and (lines := _named(block.judge, "line-")):
-        counts["lines"] = lines
-    return counts
+    judges = getattr(block, "judges", [])
+    more = {"spared": _named([block], "spared_")}
+    more |= {"lines": _named(judges, "line-"), "edits": _named(judges, "edit-")}
+    return counts | {name: table for name, table in more.items() if table}
 
 
-def _named(block: PipelineStep, prefix: str) -> dict[str, int]:
-    stats = sorted(block.stats.stats.items())
-    return {name.removeprefix(prefix): int(s.total) for name, s in stats if name.startswith(prefix)}
+def _named(blocks: list[PipelineStep], prefix: str) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for block in blocks:
+        for name, stat in block.stats.stats.items():
+            if name.startswith(prefix):
+                found[name.removeprefix(prefix)] += int(stat.total)
+    return dict(sorted(found.items()))

@@ -24,6 +24,7 @@ class Explained(BaseFilter):
     ) -> None:
         super().__init__(removed)
         self.judge = judge
+        self.judges = [judge]
         self.explain = explain
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:

@@ -1,0 +1,1 @@
+"""Models that rules score documents with: how each is trained, written and read."""
