@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhpc.config import fraction
+from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
 from llmhpc.filters import Rule, below
 
@@ -25,10 +25,12 @@ class Config(Rule):
     kind: str = "language"
     languages: list[str] = field(default_factory=lambda: ["en"])  # ISO 639-1 where there is one
     threshold: float = 0.65  # a wanted language needs a probability above this
+    first_characters: int = 0  # so much of a text is looked at; 0: all of it
     model: str | None = None  # a fastText language model; default: lid.176.ftz
 
     def __post_init__(self) -> None:
         fraction(self, "threshold")
+        at_least(self, "first_characters", 0)
         if not self.languages:
             raise ConfigError("languages=[]: one or more, for example [en]")
 
@@ -64,7 +66,9 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         """With a reason, and a score that is the same on every machine."""
 
         def filter(self, doc: "Document") -> bool | tuple[bool, str]:
+            whole, doc.text = doc.text, doc.text[: cfg.first_characters or None]
             kept = super().filter(doc)
+            doc.text = whole
             doc.metadata["language_score"] = round(doc.metadata["language_score"], SCORE_DIGITS)
             found = doc.metadata["language"]
             return bool(kept) or (False, "unsure" if found in cfg.languages else f"is_{found}")
@@ -79,4 +83,7 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
 
     judge = Identifier(languages=list(cfg.languages), language_threshold=cfg.threshold)
     judge.model._model = _FastText(str(model_file(cfg)))  # else datatrove downloads lid.176.bin
+    if cfg.threshold:
+        # probabilities add up to 1: no more languages than this can be above the threshold
+        judge.model.k = max(1, int(1 / cfg.threshold))
     return Explained(judge, explain, removed)
