@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from llmhpc.config import Stage
 from llmhpc.errors import ConfigError
-from llmhpc.filters import EXTRACT, Extraction, Rule
+from llmhpc.filters import EXTRACT, Extraction, Rule, Splitter
 from llmhpc.task import Task
 
 
@@ -19,6 +19,7 @@ class Config(Stage):
     kind: str = "filter"
     extract: Extraction = field(default_factory=Extraction)
     rules: dict[str, Rule] = field(default_factory=dict)
+    words: Splitter = Splitter.spacy
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
@@ -61,6 +62,8 @@ class Config(Stage):
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write documents/<rank>.jsonl.zst and removed/<rule>/<rank>.jsonl.zst."""
     from llmhpc.filters.blocks.chain import filter_documents
+    from llmhpc.filters.blocks.words import splitting
 
     rules = {name: rule.of_step(inputs.get(name)) for name, rule in cfg.rules.items()}
-    return filter_documents(inputs["pages"], cfg.extract, rules, out, task)
+    with splitting(cfg.words):
+        return filter_documents(inputs["pages"], cfg.extract, rules, out, task)

@@ -91,6 +91,15 @@ class Engine(Enum):
     fast = "fast"  # resiliparse (Bevendorff et al., ECIR 2018): some twenty times as fast
 
 
+class Splitter(Enum):
+    """What splits texts into the words and sentences that rules count."""
+
+    spacy = "spacy"  # every text anew: the reference
+    remembered = (
+        "remembered"  # each distinct stretch between blanks once: the same but for some emoticons
+    )
+
+
 @dataclass(kw_only=True, slots=True)
 class Extraction:
     """How the main text is taken out of a page, and by what: one engine, or others for some domains."""

@@ -88,5 +88,7 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
 
     judge = Identifier(languages=list(cfg.languages), language_threshold=cfg.threshold)
     judge.model._model = _FastText(str(model_file(cfg)))  # else datatrove downloads lid.176.bin
-    judge.model.k = cfg.top_k or -1
+    # probabilities add up to 1: no more languages than this can be above the threshold
+    most = max(1, int(1 / cfg.threshold)) if cfg.threshold else -1
+    judge.model.k = cfg.top_k or most
     return Explained(judge, explain, removed)
