@@ -1,7 +1,6 @@
 """Section: what became of the documents, step by step and rule by rule."""
 
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 from llmhpc.report.section import Limits
@@ -86,25 +85,28 @@ def _alike(step: Made) -> dict[str, Any]:
     removed from large clusters scores higher than what has no copy, it does.
     """
     table = step.counts["by_cluster_size"]
-    least = sorted(table)
-    names = [
-        str(int(size)) if follower and int(follower) == int(size) + 1 else f"{int(size)} or more"
-        for size, follower in zip_longest(least, least[1:])
-    ]
     lines = [
         {
-            "size": name,
+            "size": _range(size),
             "kept": table[size].get("kept", 0),
             "removed": table[size].get("removed", 0),
             "means": [_mean(table[size], side) for side in ("kept", "removed")],
         }
-        for name, size in zip(names, least, strict=True)
+        for size in sorted(table)
     ]
     return {
         "step": step.name,
         "score": step.config.get("method", {}).get("score_field", ""),
         "lines": lines,
     }
+
+
+def _range(sizes: str) -> str:
+    """002-002, 004-007 or 064- in words."""
+    least, _, most = sizes.partition("-")
+    if not most:
+        return f"{int(least)} or more"
+    return f"{int(least)}" if least == most else f"{int(least)} to {int(most)}"
 
 
 def _mean(table: dict[str, float], side: str) -> float | None:

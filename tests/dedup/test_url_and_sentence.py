@@ -102,12 +102,12 @@ def test_scores_of_kept_and_removed_are_added_up_by_cluster_size(
     inputs = {"documents": write_documents(tmp_path / "in", pages, shards=1)}
     counts = run_stage(by_url(score_field="quality"), inputs, tmp_path / "out")
     assert counts["by_cluster_size"] == {
-        "001": {"kept": 1, "kept_scored": 1, "kept_score": 3.5},
-        "002": {
+        "001-001": {"kept": 1, "kept_scored": 1, "kept_score": 3.5},
+        "002-002": {
             "kept": 1, "kept_scored": 1, "kept_score": 0.0,
             "removed": 1, "removed_scored": 1, "removed_score": 0.5,
         },
-        "004": {
+        "004-007": {
             "kept": 1, "kept_scored": 1, "kept_score": 1.0,
             "removed": 4, "removed_scored": 4, "removed_score": 9.0,
         },

@@ -177,8 +177,8 @@ def data_steps(run):
             "duplicates": 175,
             "clusters": 61,
             "by_cluster_size": {
-                "001": {"kept": 952, "kept_scored": 952, "kept_score": 1904.0},
-                "002": {
+                "001-001": {"kept": 952, "kept_scored": 952, "kept_score": 1904.0},
+                "004-007": {
                     "kept": 61,
                     "kept_scored": 61,
                     "kept_score": 183.0,

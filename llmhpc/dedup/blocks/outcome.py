@@ -11,7 +11,7 @@ from llmhpc.dedup import Method
 from llmhpc.dedup.blocks.shards import Numbered, Writer
 
 REASON = "duplicate"  # the folder in removed/
-SIZES = (1, 2, 3, 4, 8, 16, 64)  # least size of each class of clusters in the report
+SIZES = ("001-001", "002-002", "003-003", "004-007", "008-015", "016-063", "064-")  # in the report
 
 
 class Outcome(ExitStack):
@@ -54,8 +54,8 @@ class Outcome(ExitStack):
     def _count(self, doc: Numbered, size: int, count: str, side: str) -> None:
         self.counts["documents_in"] += 1
         self.counts[count] += 1
-        least = max(least for least in SIZES if least <= max(size, 1))
-        table = self.sizes.setdefault(f"{least:03d}", {})
+        of_size = max(name for name in SIZES if int(name.partition("-")[0]) <= size)
+        table = self.sizes.setdefault(of_size, {})
         table[side] = table.get(side, 0) + 1
         score = doc.metadata.get(self.cfg.score_field) if self.cfg.score_field else None
         if isinstance(score, int | float):
