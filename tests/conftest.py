@@ -32,18 +32,18 @@ AFTER_COLLECT = (
 
 
 def run_phase(cfg, phase, ranks, inputs, home, seed):
-    counts = {}
+    counts = []
     for rank in ranks:
         out = home / "scratch"
         out.mkdir(parents=True)
         task = Task(phase=phase.name, rank=rank, ranks=phase.ranks, seed=seed, home=home)
-        counts = add_up([counts, load("stage", cfg.kind).run(cfg, inputs, out, task)])
+        counts.append(load("stage", cfg.kind).run(cfg, inputs, out, task))
         for path in filter(lambda path: path.is_file(), sorted(out.rglob("*"))):
             target = home / path.relative_to(out)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
         shutil.rmtree(out)
-    return counts
+    return add_up(counts)
 
 
 @pytest.fixture(scope="session")

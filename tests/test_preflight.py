@@ -74,13 +74,13 @@ def test_the_quickstart_has_no_finding(findings):
 
 def test_all_findings_come_at_once_and_nothing_is_written(tmp_path):
     root = tmp_path / "runs"
-    wrong = ["stages.filter.rules.language.model=/not/there", "stages.dedup.language=th"]
+    wrong = ["stages.filter.rules.language.model=/not/there", "stages.dedup.method.language=th"]
     result = launch(f"root={root}", "stages.train.resources.nodes=2", *wrong, *MANY_SAVES)
     assert result.returncode == 2
     keys = [line.partition("=")[0] for line in result.stderr.splitlines()]
     assert list(dict.fromkeys(keys)) == [
         "llmhpc: stages.filter.model",
-        "llmhpc: stages.dedup.language",
+        "llmhpc: stages.dedup.method.language",
         "llmhpc: root",
         "llmhpc: stages.train.resources.nodes",
     ]
@@ -101,9 +101,9 @@ def test_force_makes_warnings_of_estimates_only(tmp_path):
     for line in forced.stderr.splitlines():
         assert line.startswith("llmhpc: warning: root=")
         assert "force=true" not in line
-    error = launch(*dry, "force=true", "stages.dedup.language=th")
+    error = launch(*dry, "force=true", "stages.dedup.method.language=th")
     assert error.returncode == 2
-    assert "llmhpc: stages.dedup.language=th" in error.stderr
+    assert "llmhpc: stages.dedup.method.language=th" in error.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,8 +240,8 @@ def test_slurm_where_there_is_none(findings, monkeypatch, tmp_path):
     [("th", "pythainlp"), ("ko", "kiwipiepy"), ("klingon", "ISO 639-1 or 639-3, as in en or deu")],
 )
 def test_a_language_whose_words_cannot_be_split_here(language, words, findings):
-    message = only(findings(f"stages.dedup.language={language}"), estimate=False)
-    assert message.startswith(f"stages.dedup.language={language}: ")
+    message = only(findings(f"stages.dedup.method.language={language}"), estimate=False)
+    assert message.startswith(f"stages.dedup.method.language={language}: ")
     assert words in message
 
 

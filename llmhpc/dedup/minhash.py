@@ -1,159 +1,90 @@
-"""MinHash deduplication with datatrove's four blocks, one function for each phase.
+"""Near-duplicate documents by MinHash: word n-grams, signatures, buckets, clusters.
 
 Two documents whose sets of word n-grams have Jaccard similarity s meet in a bucket with probability
 1 - (1 - s^r)^b, for b buckets of r hashes each (Leskovec, Rajaraman, Ullman: Mining of Massive
 Datasets, 3rd ed., section 3.4.2). Documents that meet, also through others, are one cluster, of which
-one document is kept: the root of datatrove's union-find. That root follows from the numbers of rank
-and document alone, since the pairs are read in a fixed order, so it does not depend on when a rank ran.
+one document is kept.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import zstandard
-from datatrove.data import Document
-from datatrove.pipeline.dedup.minhash import (
-    MinhashConfig,
-    MinhashDedupBuckets,
-    MinhashDedupCluster,
-    MinhashDedupFilter,
+from llmhpc.config import Phase, at_least
+from llmhpc.dedup import Method
+from llmhpc.dedup.language import check_language
+from llmhpc.errors import ConfigError
+from llmhpc.task import Task
+
+SIGNING_RANKS_PER_BUCKET_TASK = (
+    4  # keeps small runs from starting tasks of a second; 56 ranks: a task each
 )
-from datatrove.pipeline.readers import JsonlReader
-from datatrove.pipeline.writers import JsonlWriter
-from datatrove.utils.hashing import HashConfig
-
-from llmhpc.dedup.signature import Signatures
-from llmhpc.errors import ArtifactError
-
-HASH_SEED = 1  # of the hash functions: fixed, so that signatures of different runs can be compared
-RECORDS_AT_ONCE = 1000  # signatures read from one file at a time; the block's default is 5
-SHARDS = "*.jsonl.zst"
-Progress = Callable[[float, float, str], None]  # done, total, unit
 
 
 @dataclass(kw_only=True, slots=True)
-class Minhash:
-    """What the phases share: the parameters, and the folder ``work`` that they hand over in."""
+class Config(Method):
+    """Settings of MinHash. The defaults are FineWeb's (Penedo et al., arXiv 2406.17557)."""
 
-    num_buckets: int
-    hashes_per_bucket: int
-    ngram_words: int
-    language: str  # decides how words are split
-    work: Path
+    kind: str = "minhash"
+    similarity: float | None = None  # wanted; the two below then follow from it and their product
+    num_buckets: int = 14
+    hashes_per_bucket: int = 8
+    ngram_words: int = 5
+    language: str = "en"  # whose rules split words
 
-    def parameters(self) -> MinhashConfig:
-        """The same in datatrove's words."""
-        return MinhashConfig(
-            n_grams=self.ngram_words,
-            num_buckets=self.num_buckets,
-            hashes_per_bucket=self.hashes_per_bucket,
-            seed=HASH_SEED,
-            hash_config=HashConfig(precision=64, hash_fc="xxhash"),
-        )
+    def __post_init__(self) -> None:
+        Method.__post_init__(self)
+        for name in ("num_buckets", "hashes_per_bucket", "ngram_words"):
+            at_least(self, name, 1)
+        if self.similarity is not None and not 0 < self.similarity < 1:
+            raise ConfigError(f"similarity={self.similarity}: more than 0 and less than 1")
+
+    def bands(self) -> tuple[int, int]:
+        """Buckets and hashes of each: as set, or for as many hashes those that come nearest to ``similarity``."""
+        if self.similarity is None:
+            return self.num_buckets, self.hashes_per_bucket
+        hashes, wanted = self.num_buckets * self.hashes_per_bucket, self.similarity
+        choices = [(hashes // per_bucket, per_bucket) for per_bucket in range(1, hashes + 1)]
+        return min(choices, key=lambda bands: abs(half_similarity(*bands) - wanted))
+
+    def phases(self, ranks: int) -> list[Phase]:
+        """Pairing a document in all buckets costs about a tenth of signing it, so it gets fewer tasks."""
+        bucket_tasks = min(-(-ranks // SIGNING_RANKS_PER_BUCKET_TASK), self.bands()[0])
+        return [
+            Phase("signatures", ranks),
+            Phase("buckets", bucket_tasks),
+            Phase("clusters", 1),
+            Phase("filter", ranks),
+        ]
+
+    def before_launch(self) -> None:
+        """Raise ConfigError if the rules that split the language's words are not there."""
+        check_language(self.language)
 
 
-def write_signatures(
-    setup: Minhash, documents: Path, out: Path, rank: int, ranks: int, progress: Progress
-) -> int:
-    """Sign the documents of the shards ``rank::ranks`` into ``out``/signatures; returns how many."""
-    block = Signatures(str(out / "signatures"), setup.parameters(), setup.language)
-    block.run(_read(documents, rank, ranks, progress), rank, ranks)
-    return int(block.stats["total"].total)
+def half_similarity(buckets: int, hashes: int) -> float:
+    """The Jaccard similarity of word n-grams at which two documents are found half of the time.
 
-
-def find_pairs(setup: Minhash, out: Path, bucket: int) -> int:
-    """Write the pairs of documents that meet in ``bucket`` to ``out``/pairs; returns how many."""
-    block = MinhashDedupBuckets(
-        str(setup.work / "signatures"),
-        str(out / "pairs"),
-        config=setup.parameters(),
-        lines_to_buffer=RECORDS_AT_ONCE,
-    )
-    block.run(None, bucket, setup.num_buckets)
-    return int(block.stats["total_matches"].total)
-
-
-def write_clusters(setup: Minhash, out: Path, ranks: int) -> dict[str, int]:
-    """Join the pairs of all buckets to clusters and write, per rank, what is to go to ``out``/clusters.
-
-    Returns the number of clusters of two or more, and of documents to remove. Memory grows with the
-    number of documents that have a duplicate.
+    Solves 1 - (1 - s^r)^b = 1/2 for b buckets of r hashes (Leskovec, Rajaraman, Ullman: Mining of
+    Massive Datasets, 3rd ed., section 3.4.2, where (1/b)^(1/r) approximates the threshold): 0.69
+    for 14 and 8, where the approximation says 0.72. More buckets lower it, more hashes raise it.
     """
-    folder = out / "clusters"
-    block = MinhashDedupCluster(
-        str(setup.work / "pairs"),
-        str(folder),
-        config=setup.parameters(),
-        save_cluster_id=True,
-        save_cluster_size=True,
-        lines_to_buffer=RECORDS_AT_ONCE,
-    )
-    block.run(None, 0, 1)
-    folder.mkdir(parents=True, exist_ok=True)
-    for rank in range(
-        ranks
-    ):  # without a .remove file the filter would leave out a rank's cluster ids
-        for suffix in ("remove", "clusters", "sizes"):
-            (folder / f"{rank:06d}.{suffix}").touch()
-    return {
-        "clusters": int(block.stats["clusters"].total),
-        "to_remove": int(block.stats["to_remove"].total),
-    }
+    return (1 - 2 ** (-1 / buckets)) ** (1 / hashes)
 
 
-def keep_one_of_each(
-    setup: Minhash, documents: Path, out: Path, rank: int, ranks: int, progress: Progress
-) -> dict[str, int]:
-    """Write kept documents to ``out``/documents and the others to ``out``/removed/duplicate.
+def run(cfg: Config, documents: Path, out: Path, task: Task) -> dict[str, Any]:
+    """One task of the phases signatures, buckets, clusters and filter."""
+    from llmhpc.dedup.blocks import clusters
+    from llmhpc.dedup.blocks.sketches import Sketches, write_signatures
 
-    Each gets ``minhash_cluster_id`` (-1: it has no duplicate) and ``minhash_cluster_size`` in its metadata.
-    """
-    block = MinhashDedupFilter(
-        str(setup.work / "clusters"),
-        exclusion_writer=_writer(out / "removed" / "duplicate"),
-        load_cluster_ids=True,
-        load_cluster_sizes=True,
-        lines_to_buffer=RECORDS_AT_ONCE,
-    )
-    kept = block.run(_read(documents, rank, ranks, progress), rank, ranks)
-    for _ in _writer(out / "documents").run(kept, rank, ranks):
-        pass
-    return {
-        "documents_in": int(block.stats["total"].total),
-        "documents": int(block.stats["forwarded"].total),
-        "duplicates": int(block.stats["dropped"].total),
-    }
-
-
-def _read(folder: Path, rank: int, ranks: int, progress: Progress) -> Iterator[Document]:
-    """The documents of the shards ``rank::ranks`` of ``folder``, in the same order for every phase.
-
-    Raises ArtifactError if the reader gave fewer than there are lines: it passes over what it cannot parse.
-    """
-    shards = sorted(folder.glob(SHARDS))
-    if not shards:
-        raise ArtifactError(f"{folder}: no {SHARDS} there, nothing to read")
-    total = sum(map(_count_lines, shards[rank::ranks]))  # costs little beside splitting words
-    reader = JsonlReader(str(folder), glob_pattern=SHARDS, recursive=False, add_file_path=False)
-    seen = 0
-    for seen, document in enumerate(reader.run(None, rank, ranks), 1):
-        yield document
-        progress(seen, total, "documents")
-    if seen != total:
-        raise ArtifactError(
-            f"{folder}: {total} lines but {seen} documents in the shards of rank {rank}"
-        )
-
-
-def _count_lines(shard: Path) -> int:
-    lines = 0
-    with shard.open("rb") as file:
-        stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        while block := stream.read(1 << 20):
-            lines += block.count(b"\n")
-    return lines
-
-
-def _writer(folder: Path) -> JsonlWriter:
-    return JsonlWriter(str(folder), output_filename="${rank}.jsonl.zst", compression="zstd")
+    work, mine = task.home / "work", out / "work"
+    buckets, hashes = cfg.bands()
+    if task.phase == "signatures":
+        return write_signatures(cfg, documents, mine, task)
+    if task.phase == "buckets":
+        return clusters.write_pairs(cfg, work, mine, buckets, task)
+    if task.phase == "clusters":
+        found = clusters.write_verdicts(cfg, work, mine)
+        return found | {"half_similarity": round(half_similarity(buckets, hashes), 3)}
+    sketches = Sketches(work / "sketches", buckets * hashes)
+    return clusters.keep_best(cfg, documents, work, out, task, sketches.similarity)

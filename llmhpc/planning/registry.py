@@ -17,6 +17,7 @@ GROUPS = {
     "stage": "llmhpc.jobs",
     "source": "llmhpc.sources",
     "rule": "llmhpc.filters",
+    "method": "llmhpc.dedup",
     "model": "llmhpc.models",
 }
 

@@ -88,14 +88,11 @@ def _shelf(name: str, step: Made, shards: list[Path], limits: Limits, *, removed
         reason = _first_of(document.get("metadata", {}), REASONS)
         reasons.setdefault(NUMBER.sub("", reason), number)
     picked = list(reasons.values()) + [n for n in range(len(seen)) if n not in reasons.values()]
-    examples = [
-        _example(seen[n], limits.example_characters, removed=removed)
-        for n in picked[: limits.examples]
-    ]
+    examples = [_example(seen[n], limits.example_characters) for n in picked[: limits.examples]]
     return Shelf(name=name, step=step.name, removed=removed, examples=examples)
 
 
-def _example(document: dict[str, Any], characters: int, *, removed: bool) -> Example:
+def _example(document: dict[str, Any], characters: int) -> Example:
     metadata = {
         k: v for k, v in document.get("metadata", {}).items() if not isinstance(v, dict | list)
     }
@@ -105,15 +102,9 @@ def _example(document: dict[str, Any], characters: int, *, removed: bool) -> Exa
         text=document["text"][:characters],
         characters=len(document["text"]),
         address=_first_of(metadata, ADDRESSES) or str(document.get("id", "")),
-        reason=_first_of(metadata, REASONS) or (_of_cluster(metadata) if removed else ""),
+        reason=_first_of(metadata, REASONS),
         details=tuple((key, _short(value)) for key, value in details.items()),
     )
-
-
-def _of_cluster(metadata: dict[str, Any]) -> str:
-    """What datatrove's MinHash says of a duplicate, if it is one."""
-    size = metadata.get("minhash_cluster_size", 0)
-    return f"one of {size} alike, cluster {metadata.get('minhash_cluster_id')}" if size > 1 else ""
 
 
 def _first_of(metadata: dict[str, Any], keys: tuple[str, ...]) -> str:

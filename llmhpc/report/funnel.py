@@ -8,6 +8,13 @@ from llmhpc.report.upstream import History, Made
 
 TITLE = "Data"
 LINES_SEEN = ("kept", "total")
+REMOVED_BY = {  # a method of deduplication -> what its documents were
+    "minhash": "near-duplicates",
+    "bloom": "seen before, mostly or wholly",
+    "substring": "little left that is not elsewhere",
+    "sentence": "little left that is not elsewhere",
+    "url": "of an address that is there already",
+}
 SOURCE_COUNTS = ("pages", "documents")  # what a step without inputs may count
 
 
@@ -40,6 +47,7 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
         "stretches": stretches,
         "widest": max((stretch.came for stretch in stretches), default=1) or 1,
         "figures": _figures_of(history),
+        "alike": [_alike(step) for step in history.with_count("by_cluster_size")],
         "texts": [(step, _budget(step, history)) for step in texts],
     }
 
@@ -52,8 +60,8 @@ def _stretches(step: Made) -> list[Stretch]:
         return [_of_rule(name, step, table) for name, table in tables.items()]
     if any(name.startswith("removed/") for name in step.files) and "documents_in" in counts:
         reasons: tuple[tuple[str, int], ...] = ()
-        if counts.get("clusters"):
-            reasons = (("near-duplicates", counts["duplicates"]),)
+        if counts.get("duplicates"):
+            reasons = ((REMOVED_BY.get(_method(step), "duplicates"), counts["duplicates"]),)
         came, kept = counts["documents_in"], counts["documents"]
         return [Stretch(name=step.name, step=step.name, came=came, kept=kept, reasons=reasons)]
     if not step.inputs:
@@ -66,6 +74,46 @@ def _stretches(step: Made) -> list[Stretch]:
                     Stretch(name=step.name, step=step.name, came=came, kept=kept, reasons=reasons)
                 ]
     return []
+
+
+def _method(step: Made) -> str:
+    return step.config.get("method", {}).get("kind", "")
+
+
+def _alike(step: Made) -> dict[str, Any]:
+    """By size of the cluster: documents kept and removed, and the means of their scores.
+
+    More deduplication can leave the worse documents (Penedo et al., arXiv 2406.17557, section 3.4): where what was
+    removed from large clusters scores higher than what has no copy, it does.
+    """
+    table = step.counts["by_cluster_size"]
+    lines = [
+        {
+            "size": _range(size),
+            "kept": table[size].get("kept", 0),
+            "removed": table[size].get("removed", 0),
+            "means": [_mean(table[size], side) for side in ("kept", "removed")],
+        }
+        for size in sorted(table)
+    ]
+    return {
+        "step": step.name,
+        "score": step.config.get("method", {}).get("score_field", ""),
+        "lines": lines,
+    }
+
+
+def _range(sizes: str) -> str:
+    """002-002, 004-007 or 064- in words."""
+    least, _, most = sizes.partition("-")
+    if not most:
+        return f"{int(least)} or more"
+    return f"{int(least)}" if least == most else f"{int(least)} to {int(most)}"
+
+
+def _mean(table: dict[str, float], side: str) -> float | None:
+    scored = table.get(f"{side}_scored")
+    return table[f"{side}_score"] / scored if scored else None
 
 
 def _of_rule(name: str, step: Made, table: dict[str, Any]) -> Stretch:
@@ -113,7 +161,7 @@ def _figures(step: Made) -> list[tuple[str, str, float]]:
     if "characters" in counts:
         figures.append((f"characters of text after {step.name}", "count", counts["characters"]))
     if "clusters" in counts:
-        figures.append(("clusters of near-duplicates", "count", counts["clusters"]))
+        figures.append((f"clusters in {step.name}", "count", counts["clusters"]))
     return figures
 
 

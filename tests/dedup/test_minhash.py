@@ -1,13 +1,18 @@
-import filecmp
 import random
 
+import numpy as np
 import pytest
 import zstandard
 
+from llmhpc.dedup import minhash
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.jobs import dedup
 
 COPIES = 40
+
+
+def by_minhash(ranks=1, **settings):
+    return dedup.Config(ranks=ranks, method=minhash.Config(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def crawl(documents, write_documents, tmp_path_factory):
 @pytest.fixture(scope="module")
 def deduped(crawl, run_stage, tmp_path_factory):
     home = tmp_path_factory.mktemp("dedup")
-    return run_stage(dedup.Config(ranks=3), crawl, home), home
+    return run_stage(by_minhash(3), crawl, home), home
 
 
 def test_of_each_pair_of_near_duplicates_one_is_kept(deduped, documents, read_documents):
@@ -37,27 +42,33 @@ def test_of_each_pair_of_near_duplicates_one_is_kept(deduped, documents, read_do
     assert counts["duplicates"] == counts["clusters"] == counts["to_remove"] == COPIES
 
 
-def test_a_removed_document_names_the_cluster_of_the_one_that_stayed(deduped, read_documents):
+def test_a_removed_document_names_the_one_that_stayed(deduped, documents, read_documents):
     _, home = deduped
     kept, removed = read_documents(home), read_documents(home, "removed/duplicate")
-    clusters = [document["metadata"]["minhash_cluster_id"] for document in kept]
-    assert len(removed) == COPIES
-    for document in removed:
-        assert document["metadata"]["minhash_cluster_size"] == 2
-        assert clusters.count(document["metadata"]["minhash_cluster_id"]) == 1
-    assert clusters.count(-1) == len(kept) - COPIES
+    lines = read_documents(home, "clusters")
+    assert len(removed) == len(lines) == COPIES
+    ids = {document["id"]: document for document in kept}
+    order = [document["id"] for shard in range(3) for document in documents[shard::3]]
+    for document, line in zip(removed, lines, strict=True):
+        assert line["dropped"] == document["id"]
+        assert {line["dropped"].split("-")[1]} == {line["kept"].split("-")[1]}
+        assert order.index(line["kept"]) < order.index(line["dropped"])
+        assert line["cluster_size"] == ids[line["kept"]]["metadata"]["cluster_size"] == 2
+        assert line["similarity"] == pytest.approx(0.92, abs=0.1)
+        assert document["metadata"]["duplicate_of"] == line["kept"]
+    assert sum(document["metadata"]["cluster_size"] == 1 for document in kept) == len(kept) - COPIES
     assert all(document["metadata"]["url"] for document in kept)
 
 
 def test_ranks_in_another_order_make_the_same_bytes(deduped, crawl, run_stage, files_of, tmp_path):
     counts, home = deduped
-    assert run_stage(dedup.Config(ranks=3), crawl, tmp_path, backwards=True) == counts
+    assert run_stage(by_minhash(3), crawl, tmp_path, backwards=True) == counts
     assert files_of(tmp_path) == files_of(home)
 
 
 def test_ranks_without_a_shard_do_no_harm(deduped, crawl, run_stage, read_documents, tmp_path):
     _, home = deduped
-    run_stage(dedup.Config(ranks=5), crawl, tmp_path)
+    run_stage(by_minhash(5), crawl, tmp_path)
     assert {d["id"] for d in read_documents(tmp_path)} == {d["id"] for d in read_documents(home)}
 
 
@@ -70,40 +81,51 @@ def test_a_chain_of_copies_is_one_cluster(
         words[40 * link] = f"link{link}"
         chain.append(chain[0] | {"text": " ".join(words), "id": str(link)})
     inputs = {"documents": write_documents(tmp_path / "in", chain)}
-    counts = run_stage(dedup.Config(ranks=2), inputs, tmp_path / "out")
+    counts = run_stage(by_minhash(2), inputs, tmp_path / "out")
     (kept,) = read_documents(tmp_path / "out")
-    assert kept["metadata"]["minhash_cluster_size"] == len(chain)
+    assert kept["metadata"]["cluster_size"] == len(chain)
     assert counts["clusters"] == 1
 
 
-def test_signatures_are_those_of_the_stock_block_to_the_last_bit(prose, tmp_path):
-    from datatrove.data import Document
+@pytest.mark.parametrize("language", ["en", "de", "th"])
+def test_signatures_are_those_of_the_stock_block_to_the_last_bit(prose, language):
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
 
-    from llmhpc.dedup.signature import SHINGLES_AT_ONCE, Signatures
+    from llmhpc.dedup.blocks.signature import SHINGLES_AT_ONCE, Signer
 
+    if language == "th":
+        pytest.importorskip("pythainlp")
     rng = random.Random(3)
-    texts = [document["text"] for document in prose(20)]
+    texts = [document["text"] for document in prose(10)]
+    texts += [prose(1, words=4 * SHINGLES_AT_ONCE + 5)[0]["text"], "1,5 2.5 3 4,x 5.6.7 it's 8%"]
     texts += [
-        prose(1, words=SHINGLES_AT_ONCE + 500)[0]["text"],
-        "too short",
-        "",
         "z. B. Ja, EE. UU. 10km",
+        "\u039f\u0394\u039f\u03a3 na\u00efve e\u0301tude \u0301 x \u00a8",
     ]
     texts += [
         "".join(chr(rng.choice([32, 160, 0x3000, rng.randrange(33, 0xD800)])) for _ in range(400))
+        for _ in range(20)
     ]
     texts += [
         "He can't re-read   it's\tself; e.g. 5pm on Monday, U.S.A. :-) <3 don't won't a.m. WEEKDAY's"
     ]
-    documents = [Document(text=text, id=str(number)) for number, text in enumerate(texts)]
-    for name, block in ("ours", Signatures), ("stock", MinhashDedupSignature):
-        block(str(tmp_path / name), MinhashConfig(), "en").run(iter(documents))
-    for path in (tmp_path / "ours").rglob("*.sig"):
-        assert path.stat().st_size
-        assert filecmp.cmp(
-            path, tmp_path / "stock" / path.relative_to(tmp_path / "ours"), shallow=False
-        )
+    stock, ours = MinhashDedupSignature(".", MinhashConfig(), language), Signer(112, 5, language)
+    for text in texts:
+        assert ours.shingles(text).tolist() == stock.get_shingles(text).ravel().tolist(), text
+        wanted = np.concatenate(stock.get_signature(stock.get_shingles(text)))
+        assert ours.sign(text).tolist() == wanted.tolist(), text
+    assert ours.sign("too short") is None
+    assert ours.sign("") is None
+
+
+def test_a_minimum_among_the_numbers_that_wrap_is_that_of_a_division():
+    from llmhpc.dedup.blocks.signature import PRIME, Signer
+
+    signer = Signer(1, 5, "en")
+    signer._factors[:], signer._offsets[:] = 1, 0
+    for values in ([2**61 + 3, 2], [2**61 - 1, 5], [2**64 - 1], [2**62 + 5, 2**61 - 2]):
+        shingles = np.array(values, np.uint64)
+        assert signer.minima(shingles).tolist() == [(shingles % PRIME).min()]
 
 
 def test_a_line_that_is_no_document_is_an_error_and_not_passed_over(run_stage, tmp_path):
@@ -112,22 +134,41 @@ def test_a_line_that_is_no_document_is_an_error_and_not_passed_over(run_stage, t
         b'{"text": "a b c d e f", "id": "1"}\n{"text": "a b\n'
     )
     (tmp_path / "in/documents/00000.jsonl.zst").write_bytes(broken)
-    with pytest.raises(ArtifactError, match="2 lines but 1 documents"):
-        run_stage(dedup.Config(), {"documents": tmp_path / "in"}, tmp_path / "out")
+    with pytest.raises(ArtifactError, match="00000.jsonl.zst: line 2 is no document"):
+        run_stage(by_minhash(), {"documents": tmp_path / "in"}, tmp_path / "out")
 
 
 def test_half_of_the_pairs_at_half_similarity_meet():
     for buckets, hashes in (14, 8), (9, 13), (1, 1):
-        config = dedup.Config(num_buckets=buckets, hashes_per_bucket=hashes)
-        assert 1 - (1 - config.half_similarity() ** hashes) ** buckets == pytest.approx(0.5)
+        half = minhash.half_similarity(buckets, hashes)
+        assert 1 - (1 - half**hashes) ** buckets == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.69, 0.8, 0.9])
+def test_buckets_follow_from_the_similarity_that_is_wanted(wanted):
+    buckets, hashes = minhash.Config(similarity=wanted).bands()
+    assert buckets * hashes <= 112
+    assert minhash.half_similarity(buckets, hashes) == pytest.approx(wanted, abs=0.02)
 
 
 @pytest.mark.parametrize(("ranks", "tasks"), [(1, 1), (4, 1), (5, 2), (56, 14), (1000, 14)])
 def test_bucket_tasks_grow_with_the_ranks_up_to_one_per_bucket(ranks, tasks):
-    assert dict(dedup.Config(ranks=ranks).phases())["buckets"] == tasks
+    assert dict(by_minhash(ranks).phases())["buckets"] == tasks
 
 
-@pytest.mark.parametrize("field", ["num_buckets", "hashes_per_bucket", "ngram_words", "ranks"])
+@pytest.mark.parametrize("field", ["num_buckets", "hashes_per_bucket", "ngram_words", "memory_mb"])
 def test_a_field_below_one_is_refused(field):
     with pytest.raises(ConfigError, match=f"{field}=0: 1 or more"):
-        dedup.Config(**{field: 0})
+        minhash.Config(**{field: 0})
+
+
+def test_a_similarity_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="similarity=1: more than 0 and less than 1"):
+        minhash.Config(similarity=1)
+
+
+def test_more_memory_than_a_task_has_is_a_finding():
+    config = by_minhash(memory_mb=1800)
+    (finding,) = config.foresee({}, None, machine_gb=None)
+    assert finding.message.startswith("resources.mem_gb=2: minhash takes 2.3;")
+    assert not by_minhash().foresee({}, None, machine_gb=None)

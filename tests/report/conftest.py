@@ -67,7 +67,7 @@ def documents(rule, reasons, number=6, text=""):
         words = " ".join(draw.choices(WORDS, k=draw.randint(30, 200)))
         metadata = {"url": f"https://docs.example.org/{rule}/{n}.html", "language": "en"}
         if rule == "duplicate":
-            metadata |= {"minhash_cluster_id": n, "minhash_cluster_size": 3}
+            metadata |= {"cluster_size": 3, "dropped_because": f"similarity 0.91 to page/{n}"}
         if reasons:
             metadata["dropped_by"] = rule
             metadata["dropped_because"] = f"{reasons[n % len(reasons)]}: {n + 10} < 50"
@@ -173,8 +173,24 @@ def data_steps(run):
     dedup = run.step(
         "dedup",
         inputs={"documents": filtered},
-        counts={"documents_in": 1188, "documents": 1013, "duplicates": 175, "clusters": 61},
-        config={"num_buckets": 14, "hashes_per_bucket": 8},
+        counts={
+            "documents_in": 1188,
+            "documents": 1013,
+            "duplicates": 175,
+            "clusters": 61,
+            "by_cluster_size": {
+                "001-001": {"kept": 952, "kept_scored": 952, "kept_score": 1904.0},
+                "004-007": {
+                    "kept": 61,
+                    "kept_scored": 61,
+                    "kept_score": 183.0,
+                    "removed": 175,
+                    "removed_scored": 100,
+                    "removed_score": 125.0,
+                },
+            },
+        },
+        config={"method": {"kind": "minhash", "score_field": "quality"}},
         files={
             "documents/00000.jsonl.zst": documents("unique", []),
             "removed/duplicate/00000.jsonl.zst": documents("duplicate", []),

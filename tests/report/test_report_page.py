@@ -71,12 +71,15 @@ def test_identifiers_are_unique_and_every_link_inside_the_page_has_its_target(fi
     assert targets <= set(elements.ids)
 
 
+SUMS = ("kept_scored", "kept_score", "removed_scored", "removed_score")  # shown as means
+
+
 def counted(record):
     """Every number in the counts of a manifest, without those that no reader needs."""
     for key, value in record.items():
         if isinstance(value, dict):
             yield from counted(value)
-        elif key not in ("scattered", "sample_bytes", "to_remove", "pairs"):
+        elif key not in ("scattered", "sample_bytes", "to_remove", "pairs", *SUMS):
             yield key, value
 
 
@@ -128,7 +131,14 @@ def test_the_text_of_documents_is_shown_and_never_becomes_markup(finished):
     text = Elements(page).text
     assert "<script>alert('removed')</script>" in text
     assert "gopher_short_doc: 10 < 50" in text
-    assert "one of 3 alike, cluster 1" in text
+    assert "similarity 0.91 to page/1" in text
+
+
+def test_scores_of_what_deduplication_kept_and_removed_stand_side_by_side(finished):
+    text = Elements(page_of_finished(finished)).text
+    table = "".join(text[text.index("Copies in dedup") :].split("Tokens")[0].split())
+    assert "meanqualityofkeptofremoved" in table
+    assert table.endswith("195202.00–4to7611753.001.25"), table
 
 
 def test_examples_show_different_reasons_before_more_of_the_same(finished):

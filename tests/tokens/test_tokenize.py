@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
+from llmhpc.dedup import minhash
 from llmhpc.errors import ArtifactError, ConfigError, StageError
 from llmhpc.jobs import dedup, shuffle, tokenize, tokenizer
 from llmhpc.jobs.tokenize import TokenType
@@ -22,7 +23,9 @@ def chain(prose, with_copies, write_documents, run_stage, tmp_path_factory):
     documents = with_copies(prose(240), COPIES)
     documents[5]["text"] += f" {EOS} that was spelt out"
     write_documents(root / "in", documents)
-    run_stage(dedup.Config(ranks=2), {"documents": root / "in"}, root / "dedup")
+    run_stage(
+        dedup.Config(ranks=2, method=minhash.Config()), {"documents": root / "in"}, root / "dedup"
+    )
     run_stage(shuffle.Config(ranks=3), {"documents": root / "dedup"}, root / "shuffle")
     config = tokenizer.Config(vocab_size=500, heldout_fraction=HELDOUT)
     run_stage(config, {"documents": root / "shuffle"}, root / "tokenizer")
@@ -109,7 +112,7 @@ def test_no_near_duplicate_of_a_held_out_document_is_in_training(chain, read_doc
         )
 
     assert max(closest(held, every) for held in heldout) > 0.9  # there was something to keep apart
-    assert max(closest(held, kept) for held in heldout) < dedup.Config().half_similarity()
+    assert max(closest(held, kept) for held in heldout) < minhash.half_similarity(14, 8)
 
 
 def test_files_hold_what_file_gb_allows_and_documents_are_not_cut(chain, run_stage, tmp_path):
