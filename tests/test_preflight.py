@@ -79,7 +79,7 @@ def test_all_findings_come_at_once_and_nothing_is_written(tmp_path):
     assert result.returncode == 2
     keys = [line.partition("=")[0] for line in result.stderr.splitlines()]
     assert list(dict.fromkeys(keys)) == [
-        "llmhpc: stages.filter.model",
+        "llmhpc: stages.filter.rules.language.model",
         "llmhpc: stages.dedup.language",
         "llmhpc: root",
         "llmhpc: stages.train.resources.nodes",
