@@ -31,7 +31,7 @@ from typing import Any
 from benchmarks.labelled import Labelled, f1, labelled_folder, labelled_pages
 
 VOCABULARY = 8000
-PYDOC_RANKS = 8  # one of so many parts of the quickstart's pages
+PYDOC_RANKS = 24  # one of so many parts of the quickstart's pages
 PROFILE_LINES = 6
 
 
@@ -341,6 +341,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if name in (options.parts or parts):
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows += [asdict(row) for row in part()]
+            print(
+                "\n".join(f"  {r['what']} {r['ratio']}x" for r in rows), file=sys.stderr, flush=True
+            )
     size = sum(map(len, html)) / 1e6
     return {"pages": len(html), "html_mb": round(size, 1), "texts": len(texts), "rows": rows}
 

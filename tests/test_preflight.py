@@ -80,7 +80,7 @@ def test_all_findings_come_at_once_and_nothing_is_written(tmp_path):
     keys = [line.partition("=")[0] for line in result.stderr.splitlines()]
     assert list(dict.fromkeys(keys)) == [
         "llmhpc: stages.filter.rules.language.model",
-        "llmhpc: stages.dedup.language",
+        "llmhpc: stages.dedup.method.language",
         "llmhpc: root",
         "llmhpc: stages.train.resources.nodes",
     ]
