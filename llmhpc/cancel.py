@@ -50,7 +50,9 @@ def _interrupt(home: Path) -> None:
     """Ask the launcher that makes a step on this machine to stop."""
     holder = read_json(home / artifact.CLAIM)
     if holder["host"] == socket.gethostname() and claim.born(holder["pid"]) == holder["born"]:
-        os.kill(holder["pid"], signal.SIGINT)
+        os.kill(
+            holder["pid"], signal.SIGTERM
+        )  # one that a script put in the background ignores SIGINT
 
 
 @denied_in_one_line

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -80,3 +81,19 @@ def test_a_budget_that_is_spent_starts_nothing_more_on_this_machine(collect, tmp
     assert not list(root.glob("filter-*/attempts/main-*"))
     again = launch(budget)
     assert again.returncode == 0  # what it asks for is done already
+
+
+def test_cancel_ends_a_run_that_a_script_put_in_the_background(tmp_path):
+    words = [w for w in ONE_STEP if not w.startswith(("stage/", "cluster=", "stages.collect"))]
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "llmhpc.launch", *words, "cluster=local", f"root={root}"]
+    quiet = subprocess.DEVNULL
+    ignores_ctrl_c = ["env", "--ignore-signal=INT", *command]  # as a shell starts it with &
+    launcher = subprocess.Popen(ignores_ctrl_c, cwd=ROOT, stdout=quiet, stderr=quiet)
+    while not list(root.glob("collect-*/attempts/*.json")):
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    cancelled = run("cancel", "--root", str(root))
+    assert "cancelled: collect-" in cancelled.stdout, cancelled.stderr
+    assert launcher.wait(timeout=60) == 130
+    assert not list(root.glob("collect-*/manifest.json"))

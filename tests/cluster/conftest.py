@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ class User:
         return subprocess.run(
             [str(word) for word in command], check=False, capture_output=True, text=True,
             env=self.environment, cwd=ROOT, timeout=WAIT_S,
+            # what a script puts in the background ignores it, and so would all that the tests start
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def python(self, module: str, *words: str | Path) -> subprocess.CompletedProcess:
