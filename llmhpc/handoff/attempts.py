@@ -247,7 +247,8 @@ def _close(path: Path, record: Record, cause: str, end: float) -> None:
     home = path.parents[1]
     kept = _saved(record, home)
     said = _end_of_a_peer(record, home) if cause == KILLED else {}
-    end = max(end or kept.get("saved", 0.0), record["begin"])
+    # Slurm counts whole seconds
+    end = max(end, kept.get("saved", 0.0), record["begin"])
     write_json(path, record | {"end": end, "cause": cause} | said | kept)
 
 
