@@ -2,7 +2,8 @@
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 
 import lxml.etree
 import trafilatura
@@ -30,6 +31,15 @@ RAISED_BY_A_PAGE = (
     RecursionError,
     lxml.etree.LxmlError,
 )
+
+
+class Sandbox(ExtractorSandbox):
+    """datatrove's, whose child ends when its parent is killed instead of waiting for it for ever."""
+
+    def _worker(self, conn: Connection, extract_fn: Callable[..., object]) -> None:
+        # the child has a copy of the parent's end of the pipe: while that is open, the pipe never ends
+        self.parent_conn.close()  # type: ignore[attr-defined]  # set before the child is started
+        super()._worker(conn, extract_fn)
 
 
 class MainText(Trafilatura):
@@ -66,7 +76,7 @@ class MainText(Trafilatura):
     ) -> Iterator[Document]:
         """The documents that have text. Raises StageError if the extractor fails on everything."""
         failed = 0
-        with ExtractorSandbox(timeout=self.timeout) as sandbox, self.removed as removed:
+        with Sandbox(timeout=self.timeout) as sandbox, self.removed as removed:
             for doc in data:
                 self.stat_update(StatHints.total)
                 html = doc.text
