@@ -4,32 +4,25 @@ Nothing stays alive: a gate that finds ranks missing calls ``resume``, which sub
 withdrawn and submitted behind the new gate. The rescue runs if a gate itself is killed, and does the same.
 """
 
-import itertools
 import logging
-import math
 import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from llmhpc import scheduler
 from llmhpc import step as node
-from llmhpc.config import Budget, Cluster, Phase
+from llmhpc.config import Cluster, Phase
 from llmhpc.errors import ArtifactError, StageError
-from llmhpc.executors import environment, snapshot
+from llmhpc.executors import snapshot
+from llmhpc.executors.jobs import Site, Submitter
 from llmhpc.executors.recovery import Decision, decide, left_out
 from llmhpc.files import only_one, read_json, write_json
 from llmhpc.handoff import artifact, attempts, claim, ledger, runs
 from llmhpc.planning.plan import Step
 
-GATE_TIMEOUT_MIN = 60
-GATE_MEM_GB = 1
-MAX_LINKS = 50
 DEFAULT_ARRAY_SIZE = 1001  # of Slurm
 
 log = logging.getLogger(__name__)
@@ -66,7 +59,7 @@ def submit(
     last: dict[Path, str] = {}  # step -> the job that seals it
     with only_one(launch.parent / runs.SUBMIT_LOCK):
         queue = _queue(steps)
-        site = _Site(cluster, launch, _largest_array(launch), snapshot.take(launch.parents[1]))
+        site = _site(cluster, launch)
         for step in steps:
             if artifact.sealed(step.out):
                 continue
@@ -132,10 +125,10 @@ def preview(launch: Path) -> list[Path]:
         last = {note["job"] for path in notes if (note := read_json(path))}
         if any(job.unfinished for job in scheduler.jobs(last).values()):
             return []
-        site = _Site(cluster, launch, _largest_array(launch), snapshot.take(launch.parents[1]))
+        site = _site(cluster, launch)
         homes = [str(step.out) for step in early]
         try:
-            job = _Submitter(site, early[0], [], Decision()).look(homes)
+            job = Submitter(site, early[0], [], Decision()).look(homes)
         except (FailedJobError, FailedSubmissionError) as error:
             raise _refused(early[0], error) from None
         for path in notes:
@@ -169,6 +162,17 @@ def _withdraw_waiting(jobs: dict[str, Any], queue: claim.Queue) -> None:
     at_work = any(key in queue and queue[key].state in scheduler.RUNNING for key in keys)
     ids = {part["job"] for part in jobs["tasks"]} if at_work else set(claim.job_ids(jobs))
     scheduler.cancel(ids - {os.environ.get("SLURM_JOB_ID", "")}, waiting_only=True)
+
+
+def _site(cluster: Cluster, launch: Path) -> Site:
+    return Site(
+        cluster=cluster,
+        launch=launch,
+        largest_array=_largest_array(launch),
+        code=snapshot.take(launch.parents[1]),
+        gate=gate_job,
+        rescue=resume,
+    )
 
 
 def _largest_array(launch: Path) -> int:
@@ -216,7 +220,7 @@ def _withdraw(home: Path) -> None:
 
 
 def _make(
-    site: "_Site", step: Step, after: list[str], by_person: bool, done: Submission
+    site: Site, step: Step, after: list[str], by_person: bool, done: Submission
 ) -> dict[str, Any] | None:
     """Claim the step and submit what is missing of it; None if it must not be started again."""
     home = step.out
@@ -242,7 +246,7 @@ def _make(
     decision = decision._replace(excluded=_excluded(site.cluster, step, decision))
     claim.hold(home, since=since)
     artifact.order(step)
-    submitter = _Submitter(site, step, after, decision)
+    submitter = Submitter(site, step, after, decision)
     try:
         return submitter.run(rest)
     except (FailedJobError, FailedSubmissionError) as error:
@@ -275,167 +279,3 @@ def _unmarked(jobs: dict[str, Any], phase: Phase, ranks: list[int]) -> dict[tupl
         for rank, key in claim.tasks_of(part).items()
         if rank in missing
     }
-
-
-@dataclass(frozen=True)
-class _Site:
-    cluster: Cluster
-    launch: Path
-    largest_array: int
-    code: Path  # snapshot of the code that the jobs run
-
-
-class _Submitter:
-    """The jobs of one step."""
-
-    def __init__(self, site: _Site, step: Step, after: list[str], decision: Decision) -> None:
-        self.site, self.step, self.after, self.decision = site, step, after, decision
-        self.script = environment.script(
-            site.cluster.environment, step.stage.environment, root=step.out.parent, code=site.code
-        )
-        self.jobs: dict[str, Any] = {
-            "submitted": False,
-            "time": time.time(),
-            "after": after,
-            "tasks": [],
-            "gates": {},
-            "rescues": [],
-        }
-
-    def run(self, rest: list[tuple[Phase, list[int]]]) -> dict[str, Any]:
-        """All phases in order, each behind the gate of the one before; what jobs.json holds then."""
-        self._note()
-        after = self.after
-        for phase, ranks in rest or [(self.step.stage.phases()[-1], [])]:
-            after = [self._phase(phase, ranks, after)]
-        # if the step's own input never came, there is nothing to rescue
-        rescue = self._executor("rescue", [*_ok(self.after), *_after("afternotok", after)])
-        self.jobs["rescues"].append(rescue.submit(resume, self.site.launch).job_id)
-        self.jobs["submitted"] = True
-        self._note()
-        return self.jobs
-
-    def look(self, homes: list[str]) -> str:
-        """The job of a look at what the steps can show so far."""
-        executor = self._task_executor(Phase(artifact.PREVIEW, 1), [])
-        return executor.submit(node.preview_all, homes).job_id
-
-    def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:
-        tasks = (
-            self._links(phase, after)
-            if self._is_linked(ranks)
-            else self._arrays(phase, ranks, after)
-        )
-        # afterany: the gate looks at what is on disk. afterok also for a gate: behind an array that was
-        # cancelled for want of its input, afterany alone would start it
-        waits = [*_ok(after), *_after("afterany", tasks)]
-        gate = self._executor(f"{phase.name}.gate", waits).submit(
-            gate_job, str(self.step.out), phase.name, str(self.site.launch)
-        )
-        self.jobs["gates"][phase.name] = gate.job_id
-        self._note()
-        return gate.job_id
-
-    def _requeues(self) -> bool:
-        cluster = self.site.cluster
-        # with a budget it is a gate that decides
-        return cluster.requeue and cluster.links <= 1 and cluster.budget == Budget()
-
-    def _link_count(self) -> int:
-        """Jobs of a training in a row: what is left over of them leaves the queue when one comes to the end."""
-        cluster, stage = self.site.cluster, self.step.stage
-        if not stage.in_place or cluster.links or cluster.requeue:
-            return cluster.links if stage.in_place and cluster.links else 1
-        expected = stage.expected_seconds(self.step.out)
-        usable = 60 * stage.resources.timeout_min - cluster.warning_s
-        return min(MAX_LINKS, math.ceil(expected / usable)) if expected and usable > 0 else 1
-
-    def _is_linked(self, ranks: list[int]) -> bool:
-        return bool(ranks) and self._link_count() > 1
-
-    def _arrays(self, phase: Phase, ranks: list[int], after: list[str]) -> list[str]:
-        ids = []
-        for chunk in _chunks(ranks, self.site.largest_array):
-            arguments = [(str(self.step.out), phase.name, rank, self._requeues()) for rank in chunk]
-            executor = self._task_executor(phase, _ok(after))
-            job = executor.map_array(node.run_job, *zip(*arguments, strict=True))[0]
-            ids.append(job.job_id.split("_")[0])
-            self.jobs["tasks"].append({"phase": phase.name, "job": ids[-1], "ranks": chunk})
-            self._note()
-        return ids
-
-    def _links(self, phase: Phase, after: list[str]) -> list[str]:
-        """The same task several times: each starts only if none before it came to the end."""
-        ids: list[str] = []
-        for _ in range(self._link_count()):
-            executor = self._task_executor(phase, [*_ok(after), *_after("afternotok", ids)])
-            job = executor.submit(node.run_job, str(self.step.out), phase.name, 0, self._requeues())
-            ids.append(job.job_id)
-            self.jobs["tasks"].append({"phase": phase.name, "job": ids[-1], "ranks": [0]})
-            self._note()
-        return ids
-
-    def _note(self) -> None:
-        write_json(self.step.out / artifact.JOBS, self.jobs)
-
-    def _task_executor(self, phase: Phase, waits: list[str]) -> submitit.AutoExecutor:
-        resources, cluster = self.step.stage.resources, self.site.cluster
-        more = {"exclude": ",".join(self.decision.excluded)} if self.decision.excluded else {}
-        gpus = {"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}
-        executor = self._executor(phase.name, waits, **more)
-        srun = [f"--cpus-per-task={resources.cpus}", *self.script.srun]
-        if self.step.stage.processes() > 1:  # or those that live wait for one that never comes
-            srun.append("--kill-on-bad-exit=1")
-        executor.update_parameters(
-            slurm_array_parallelism=cluster.max_parallel or self.site.largest_array,
-            slurm_signal_delay_s=cluster.warning_s,
-            timeout_min=resources.timeout_min,
-            mem_gb=round(resources.mem_gb * self.decision.memory, 2),
-            cpus_per_task=resources.cpus,
-            nodes=resources.nodes,
-            tasks_per_node=self.step.stage.processes() // resources.nodes,
-            slurm_srun_args=srun,
-            **gpus,
-        )
-        return executor
-
-    def _executor(self, part: str, waits: list[str], **more: str) -> submitit.AutoExecutor:
-        """For a small job of the suite's own; ``waits`` are Slurm's dependencies, all of which must hold."""
-        cluster = self.site.cluster
-        executor = submitit.AutoExecutor(
-            folder=self.step.out / artifact.LOGS / "%j",
-            cluster="slurm",
-            slurm_python=self.script.python,
-        )
-        options = {name: value or True for name, value in cluster.slurm.items()}
-        extra: dict[str, Any] = options | more | {"kill-on-invalid-dep": "yes"}
-        extra |= {"dependency": ",".join(waits)} if waits else {}
-        extra |= {"account": cluster.account} if cluster.account else {}
-        extra |= {"qos": cluster.qos} if cluster.qos else {}
-        executor.update_parameters(
-            name=f"{self.step.out.name}.{part}",
-            slurm_partition=cluster.partition,
-            slurm_comment=str(self.step.out),
-            slurm_setup=self.script.setup,
-            slurm_srun_args=self.script.srun,
-            slurm_additional_parameters=extra,
-            stderr_to_stdout=True,
-            timeout_min=GATE_TIMEOUT_MIN,
-            mem_gb=GATE_MEM_GB,
-            cpus_per_task=1,
-        )
-        return executor
-
-
-def _ok(jobs: list[str]) -> list[str]:
-    return _after("afterok", jobs)
-
-
-def _after(how: str, jobs: list[str]) -> list[str]:
-    return [f"{how}:{job}" for job in jobs]
-
-
-def _chunks(ranks: list[int], size: int) -> Iterator[list[int]]:
-    rest = iter(ranks)
-    while chunk := list(itertools.islice(rest, size)):
-        yield chunk
