@@ -87,7 +87,7 @@ class Ledger:
     def totals(self) -> list[dict[str, Any]]:
         """Every rule of every step, all domains together."""
         added = ", ".join(f"sum({c}_{s})::BIGINT AS {c}_{s}" for c in COUNTED for s in SIDES)
-        return self._records(f"""SELECT step, rule, {added}, count(*) AS domains,
+        return self._records(f"""SELECT step, place, rule, {added}, count(*) AS domains,
             min(tokens_are) AS tokens_are -- estimated if one is: in the alphabet that comes before exact and none
             FROM {self._rows} GROUP BY step, rule, place ORDER BY step, place""")
 
