@@ -91,6 +91,7 @@ def main() -> int:
             "tokenize",
             "train",
             "evaluate",
+            "inspect",
             "report",
         )
         one_step = [*(f"~stages.{stage}" for stage in later), "~model", "~parallel", "~schedule"]

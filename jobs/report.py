@@ -22,7 +22,7 @@ class Config(Stage):
 
     kind: str = "report"
     title: str = "${name}"  # the run's name
-    examples: int = 3  # documents shown of each rule that removed some, and of those that were kept
+    examples: int = 3  # documents shown of each rule that removed some, and of those that were kept; needs.inspection has them
     example_characters: int = 600  # of each, at most
 
     def __post_init__(self) -> None:
@@ -31,6 +31,10 @@ class Config(Stage):
         at_least(self, "example_characters", 1)
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, there is one page")
+
+    def optional_roles(self) -> dict[str, str]:
+        """What shows the data."""
+        return {"inspection": "a step that writes ledger.json and samples.parquet (inspect)"}
 
     def will_write(self, input_bytes: int) -> Footprint:
         """A page."""

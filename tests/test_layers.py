@@ -7,8 +7,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"errors", "files", "config", "task"}
-CONCERNS = {"sources", "filters", "dedup", "tokens", "models", "train", "evals", "report", "site"}
-BETWEEN_CONCERNS = {"train": {"models", "tokens"}, "filters": {"tokens"}}
+CONCERNS = {
+    "sources",
+    "filters",
+    "dedup",
+    "tokens",
+    "models",
+    "train",
+    "evals",
+    "report",
+    "site",
+    "inspection",
+}
+BETWEEN_CONCERNS = {
+    "train": {"models", "tokens"},
+    "filters": {"tokens"},
+    "inspection": {"tokens", "filters", "sources"},
+}
 RECORDS = {"errors", "files", "config", "planning", "handoff"}
 FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may import
     "errors": set(),
@@ -59,7 +74,9 @@ def test_a_part_of_the_framework_imports_only_what_it_may(unit):
 @pytest.mark.parametrize("concern", sorted(CONCERNS))
 def test_a_concern_knows_the_foundation_the_kernels_and_its_named_neighbours(concern):
     allowed = FOUNDATION | {"kernels", concern} | BETWEEN_CONCERNS.get(concern, set())
-    allowed |= {"report": {"handoff"}, "site": {"planning"}}.get(concern, set())
+    allowed |= {"report": {"handoff"}, "inspection": {"handoff"}, "site": {"planning"}}.get(
+        concern, set()
+    )
     for path in (ROOT / "llmhpc" / concern).rglob("*.py"):
         assert own_imports(path) <= allowed, path
 

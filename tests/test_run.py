@@ -49,7 +49,7 @@ def root(local_run):
 
 def test_every_step_is_done_and_says_what_it_made(root):
     rows = status(root)
-    assert list(rows) == [*DATA, "train", "evaluate", "report"]
+    assert list(rows) == [*DATA, "inspect", "train", "evaluate", "report"]
     for row in rows.values():
         assert row["state"] == "done"
         assert row["seconds"] > 0
@@ -167,7 +167,7 @@ def started(module: str, *words: object) -> subprocess.Popen:
 
 
 def test_points_of_a_sweep_on_this_machine_make_what_they_share_once(tiny, tmp_path):
-    later = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
+    later = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "inspect", "report")
     words = [*tiny[:2], *(f"~stages.{name}" for name in later), "~model", "~parallel", "~schedule"]
     words += ["stages.collect.ranks=2", "stages.filter.ranks=1", f"root={tmp_path}"]
     rule = "stages.filter.rules.gopher_quality.min_words=50,60"

@@ -6,7 +6,8 @@ A method module holds
     def run(cfg, documents, out, task) -> counts           one task of one phase
 
 Every method reads documents/, and writes documents/, removed/duplicate/ and clusters/: who was dropped, in favour
-of whom, at what similarity. What phases hand over lies in work/. The result does not depend on the number of ranks,
+of whom, at what similarity. What was cut out of a document that stays is in removed/duplicate/ too, with ``whole``
+false in its metadata. What phases hand over lies in work/. The result does not depend on the number of ranks,
 their order, or the memory that they are given.
 """
 

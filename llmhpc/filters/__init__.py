@@ -6,7 +6,8 @@ A rule module holds
     def build(cfg, removed: DiskWriter) -> BaseFilter    a datatrove filter that gives ``removed`` what it drops
 
 A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``. A rule
-may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<what>``. ``keep_share`` and
+may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<what>``, and what it took out of a
+document that goes on is a record in removed/, too (``blocks.parts``). ``keep_share`` and
 ``where`` work for every rule without its help (``blocks.lenient``).
 """
 

@@ -63,6 +63,8 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
     class Masks(Editor):
         """Masks, and drops a document in which there was too much to mask."""
 
+        private = True
+
         def edit(self, text: str, counts: Counter[str]) -> tuple[str, str]:
             masked = mask(text, masks, counts)
             too_many = cfg.max_found and sum(counts.values()) > cfg.max_found

@@ -19,6 +19,7 @@ from llmhpc.report.numbers import UNITS
 # Stand-ins that are found again in the finished drawing -> the page's colours, see page.css.
 INK, FAINT, GRID = "#22262f", "#7a8091", "#dfe1e7"
 FIRST, SECOND, CHANCE = "#1668b5", "#c2571a", "#8a3ea8"
+KEPT, REMOVED = "#3c8f7c", "#e0876a"
 COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -26,6 +27,8 @@ COLOURS = {
     FIRST: "var(--first)",
     SECOND: "var(--second)",
     CHANCE: "var(--chance)",
+    KEPT: "var(--kept)",
+    REMOVED: "var(--removed)",
 }
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "llmhpc",

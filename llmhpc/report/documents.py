@@ -1,28 +1,19 @@
 """Section: some documents to read, of those that were kept and of those that each rule removed."""
 
-import io
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
-
-import zstandard
 
 from llmhpc.errors import ArtifactError
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Documents to read"
-REMOVED, KEPT = "removed", "documents"
-SUFFIX = ".jsonl.zst"
-LOOKED_AT = 500  # of a rule's documents, to find different reasons
-ADDRESSES = ("url", "file_path")
-REASONS = ("dropped_because", "filter_reason")  # ours, with the value; datatrove's bare one
+SAMPLES = "samples.parquet"  # of an inspect step
+KEPT = "kept"
 NUMBER = re.compile(r"[\d.]+")
-DROPPED_BY = "dropped_by"  # the rule, which the shelf is named after
+SHOWN = ("url", "file_path", "dropped_because", "filter_reason", "dropped_by", "whole")  # elsewhere
 DETAIL_CHARACTERS = 80
 
 
@@ -48,81 +39,74 @@ class Shelf:
     name: str
     step: str
     removed: bool
+    whole: bool  # False: what was taken out of documents that went on
     examples: list[Example]
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
     """A shelf for each rule that removed something, after one of what was kept in the end."""
-    if not limits.examples:
-        return None
-    shelves = []
-    for step in reversed(history.made):
-        if shards := _shards(step, KEPT):
-            shelves.append(_shelf("kept", step, shards, limits, removed=False))
-            break
-    for step in history.made:
-        rules = {Path(name).parts[1] for name in step.files if name.startswith(f"{REMOVED}/")}
-        for rule in sorted(rules, key=_order(step)):
-            shards = _shards(step, f"{REMOVED}/{rule}")
-            shelves.append(_shelf(rule, step, shards, limits, removed=True))
+    shelves = [s for step in history.with_file(SAMPLES) for s in _shelves(history, step, limits)]
     shelves = [shelf for shelf in shelves if shelf.examples]
     return {"shelves": shelves} if shelves else None
 
 
-def _order(step: Made) -> Any:
-    """Rules in the order in which they were applied, others by name before them."""
-    applied = list(step.counts.get("rules", {}))
-    return lambda rule: (applied.index(rule) if rule in applied else -1, rule)
+def _shelves(history: History, inspection: Made, limits: Limits) -> list[Shelf]:
+    """In the order of the steps and their rules; of what was kept the last step's only, and first."""
+    order = [step.home for step in history.steps]
+    inputs = {role: path for role, path in inspection.inputs.items() if path in order}
+    names = {step.home: step.name for step in history.steps}
+    ledger = inspection.json("ledger.json") or {"totals": []}
+    places = {(row["step"], row["rule"]): row["place"] for row in ledger["totals"]}
+    piles: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
+    for row in _rows(inspection):
+        piles.setdefault((row["step"], row["fate"], row["whole"]), []).append(row)
+    steps = {role: order.index(path) for role, path in inputs.items()}
+    last = max((role for role, fate, _ in piles if fate == KEPT), key=lambda r: steps.get(r, -1), default="")  # fmt: skip
+    shown = [key for key in piles if key[1] != KEPT or key[0] == last]
+    shown.sort(key=lambda key: (key[1] != KEPT, steps.get(key[0], -1), places.get(key[:2], -1), not key[2]))  # fmt: skip
+    return [
+        Shelf(
+            name=fate,
+            step=names[inputs[role]] if role in inputs else role,
+            removed=fate != KEPT,
+            whole=whole,
+            examples=[_example(row, limits.example_characters)
+                      for row in _varied(piles[role, fate, whole])[: limits.examples]],
+        )
+        for role, fate, whole in shown
+    ]  # fmt: skip
 
 
-def _shards(step: Made, folder: str) -> list[Path]:
-    names = [name for name in step.files if name.startswith(f"{folder}/") and name.endswith(SUFFIX)]
-    return [step.home / name for name in sorted(names)]
+def _rows(inspection: Made) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = inspection.home / SAMPLES
+    try:
+        return pa.parquet.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: not the documents that it was ({error})") from None
 
 
-def _shelf(name: str, step: Made, shards: list[Path], limits: Limits, *, removed: bool) -> Shelf:
-    """Documents with different reasons first, then the first ones."""
-    seen = list(islice(_documents(shards), LOOKED_AT if removed else limits.examples))
-    reasons: dict[str, int] = {}
-    for number, document in enumerate(seen):
-        reason = _first_of(document.get("metadata", {}), REASONS)
-        reasons.setdefault(NUMBER.sub("", reason), number)
-    picked = list(reasons.values()) + [n for n in range(len(seen)) if n not in reasons.values()]
-    examples = [_example(seen[n], limits.example_characters) for n in picked[: limits.examples]]
-    return Shelf(name=name, step=step.name, removed=removed, examples=examples)
+def _varied(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with different reasons first, then the others."""
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        first.setdefault(NUMBER.sub("", row["reason"]), number)
+    return [rows[n] for n in first.values()] + [r for n, r in enumerate(rows) if n not in first.values()]  # fmt: skip
 
 
-def _example(document: dict[str, Any], characters: int) -> Example:
-    metadata = {
-        k: v for k, v in document.get("metadata", {}).items() if not isinstance(v, dict | list)
-    }
-    shown = (*ADDRESSES, *REASONS, DROPPED_BY)
-    details = {key: value for key, value in metadata.items() if key not in shown}
+def _example(row: dict[str, Any], characters: int) -> Example:
+    details = {k: v for k, v in json.loads(row["metadata"]).items() if k not in SHOWN}
     return Example(
-        text=document["text"][:characters],
-        characters=len(document["text"]),
-        address=_first_of(metadata, ADDRESSES) or str(document.get("id", "")),
-        reason=_first_of(metadata, REASONS),
+        text=row["text"][:characters],
+        characters=row["characters"],
+        address=row["url"] or row["id"],
+        reason=row["reason"],
         details=tuple((key, _short(value)) for key, value in details.items()),
     )
-
-
-def _first_of(metadata: dict[str, Any], keys: tuple[str, ...]) -> str:
-    return next((str(metadata[key]) for key in keys if metadata.get(key)), "")
 
 
 def _short(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= DETAIL_CHARACTERS else text[:DETAIL_CHARACTERS] + "…"
-
-
-def _documents(shards: list[Path]) -> Iterator[dict[str, Any]]:
-    """The documents of the shards in order; reads no further than asked."""
-    for shard in shards:
-        try:
-            with shard.open("rb") as file:
-                stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-                for line in io.TextIOWrapper(stream, encoding="utf-8"):
-                    yield json.loads(line)
-        except (OSError, ValueError, zstandard.ZstdError) as error:
-            raise ArtifactError(f"{shard}: not the documents that it was ({error})") from None

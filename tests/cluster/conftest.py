@@ -28,7 +28,7 @@ STRICT = [  # forgets a job after two seconds, takes three tasks in an array, ki
     "PartitionName=one Nodes=127.0.0.4",
     "PartitionName=warned Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=20",
 ]
-LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "report")
+LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "inspect", "report")
 
 
 class User:

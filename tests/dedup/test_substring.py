@@ -97,7 +97,10 @@ def test_all_but_one_copy_is_cut_out_and_the_rest_stays(
     counts = run_stage(by_substring(3, buckets=2), inputs, tmp_path / "out")
     kept = {d["id"]: d for d in read_documents(tmp_path / "out")}
     removed = read_documents(tmp_path / "out", "removed/duplicate")
-    assert {d["id"] for d in removed} == {"30", "31", "32"}
+    whole = [d for d in removed if d["metadata"].get("whole", True)]
+    assert {d["id"] for d in whole} == {"30", "31", "32"}
+    parts = {d["id"]: d for d in removed if not d["metadata"].get("whole", True)}
+    assert len(parts) == counts["shortened"] == len(removed) - 3
     assert counts["duplicates"] == 3
     assert counts["shortened"] == 27
     for number in range(3):
@@ -114,6 +117,10 @@ def test_all_but_one_copy_is_cut_out_and_the_rest_stays(
         assert line["cluster_size"] >= 10
     for document in boilerplate[:30]:
         text = kept[document["id"]]["text"]
+        lost = parts.get(document["id"], {"text": "", "metadata": {}})
+        size = lost["metadata"].get("bytes_removed", 0)
+        assert len(text.encode()) + size == len(document["text"].encode())
+        assert all(piece in document["text"] for piece in lost["text"].split("\n"))
         assert text[:200] == document["text"][:200]
         assert text[-200:] == document["text"][-200:]
 

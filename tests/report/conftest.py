@@ -4,10 +4,13 @@ import hashlib
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 import zstandard
+
+from llmhpc.jobs import inspect
 
 STARTED = 1_790_000_000.0
 VERSIONS = {"llmhpc": "0.1.0", "torch": "2.13.0", "datatrove": "0.10.1"}
@@ -19,8 +22,8 @@ WORDS = SENTENCE.split()
 class Sealer:
     """Writes steps as the framework seals them: files, marks of ranks, manifest.json."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.clock = root, STARTED
+    def __init__(self, root: Path, run_stage) -> None:
+        self.root, self.clock, self.run_stage = root, STARTED, run_stage
 
     def step(
         self, kind, *, inputs=None, counts=None, config=None, files=None, seconds=10.0, ranks=1
@@ -65,13 +68,14 @@ def documents(rule, reasons, number=6, text=""):
     lines = []
     for n in range(number):
         words = " ".join(draw.choices(WORDS, k=draw.randint(30, 200)))
-        metadata = {"url": f"https://docs.example.org/{rule}/{n}.html", "language": "en"}
+        metadata = {"url": f"https://{'docs' if n % 3 else 'wiki'}.example.org/{rule}/{n}.html"}
+        metadata |= {"language": "en", "quality": draw.random()}
         if rule == "duplicate":
             metadata |= {"cluster_size": 3, "dropped_because": f"similarity 0.91 to page/{n}"}
         if reasons:
             metadata["dropped_by"] = rule
             metadata["dropped_because"] = f"{reasons[n % len(reasons)]}: {n + 10} < 50"
-        body = f"{rule} page {n}\n\n{text if n == 0 else ''}{words}."
+        body = f"{rule} page {n}\n\n{text}{words}."
         lines.append({"text": body, "id": f"{rule}/{n}", "metadata": metadata})
     data = "".join(json.dumps(line) + "\n" for line in lines)
     return zstandard.compress(data.encode())
@@ -208,6 +212,16 @@ def data_steps(run):
     )
 
 
+def inspect_step(run):
+    """What the stage makes of the filter and dedup steps."""
+    inputs = {name: next(run.root.glob(f"{name}-*")) for name in ("filter", "dedup")}
+    made = run.root / "made"
+    run.run_stage(inspect.Config(), inputs, made)
+    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    shutil.rmtree(made)
+    return run.step("inspect", inputs=inputs, files=files, counts={"lines": 4, "samples": 30})
+
+
 def token_steps(run, shuffle):
     tokenizer = run.step(
         "tokenizer",
@@ -282,9 +296,9 @@ def model_steps(run, tokenizer, tokens):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, run_stage):
     """A maker of sealed steps below ``tmp_path``."""
-    return Sealer(tmp_path / "runs")
+    return Sealer(tmp_path / "runs", run_stage)
 
 
 @pytest.fixture
@@ -294,9 +308,9 @@ def evaluated(run):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, run_stage):
     """The same for tests that only read."""
-    return whole(Sealer(tmp_path_factory.mktemp("finished") / "runs"))
+    return whole(Sealer(tmp_path_factory.mktemp("finished") / "runs", run_stage))
 
 
 @pytest.fixture
@@ -307,4 +321,6 @@ def shuffled(run):
 
 def whole(run):
     """Every step of a run; returns the directory of evaluate."""
-    return model_steps(run, *token_steps(run, data_steps(run)))
+    shuffle = data_steps(run)
+    inspect_step(run)
+    return model_steps(run, *token_steps(run, shuffle))

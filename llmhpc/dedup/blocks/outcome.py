@@ -32,10 +32,14 @@ class Outcome(ExitStack):
     def drop(self, doc: Numbered, size: int, similarity: float, kept: str | None) -> None:
         """A document goes, because it has that in common with the document ``kept`` (None: nobody knows whom)."""
         self._count(doc, size, "duplicates", "removed")
-        why = f"similarity {similarity:.2f} to {kept or 'earlier documents'}"
-        found = {"cluster_size": size, "duplicate_of": kept, "dropped_because": why}
-        self._write(f"removed/{REASON}", self._with(doc, found))
+        self._remove(doc, size, similarity, kept, {})
         self.relate(doc, size, similarity, kept, whole=True)
+
+    def cut(self, doc: Numbered, gone: list[str], size: int, similarity: float, kept: str) -> None:
+        """Pieces were taken out of a document that stays: removed/duplicate/ has them, with ``whole`` false."""
+        part = Numbered(doc.number, doc.document | {"text": "\n".join(gone)})
+        found = {"whole": False, "bytes_removed": len("".join(gone).encode())}
+        self._remove(part, size, similarity, kept, found)
 
     def relate(
         self, doc: Numbered, size: int, similarity: float, kept: str | None, *, whole: bool
@@ -43,6 +47,13 @@ class Outcome(ExitStack):
         """A line of clusters/: what a document lost, all of itself or parts, and in favour of whom."""
         line = {"dropped": doc.document["id"], "kept": kept, "similarity": round(similarity, 4)}
         self._write("clusters", line | {"cluster_size": size, "whole": whole})
+
+    def _remove(
+        self, doc: Numbered, size: int, similarity: float, kept: str | None, found: dict[str, Any]
+    ) -> None:
+        why = f"similarity {similarity:.2f} to {kept or 'earlier documents'}"
+        found = {"cluster_size": size, "duplicate_of": kept, "dropped_because": why, **found}
+        self._write(f"removed/{REASON}", self._with(doc, found))
 
     def result(self) -> dict[str, Any]:
         """The counts, those of the classes of clusters included."""

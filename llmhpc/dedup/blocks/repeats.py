@@ -132,6 +132,7 @@ def _one(
         outcome.drop(doc, size, share, kept)
         return
     else:
+        outcome.cut(doc, [text[start:end] for start, end in spans], size, share, kept)
         text, found = left, {"characters_removed": len(text) - len(left)}
     outcome.relate(doc, size, share, kept, whole=False)
     metadata = {**doc.metadata, **found}

@@ -74,7 +74,7 @@ def _block(name: str, rule: Rule, removed: JsonlWriter) -> BaseFilter:
 
 
 def _removed(out: Path, name: str) -> JsonlWriter:
-    """Writes dropped documents to removed/<name>/ and puts the name of the rule on each."""
+    """Writes dropped documents and parts to removed/<name>/ and puts the name of the rule on each."""
 
     def adapter(writer: JsonlWriter, document: Document) -> dict[str, Any]:
         return {

@@ -13,6 +13,8 @@ class Editor(BaseFilter):
     ``edit-documents`` and ``edit-characters removed`` count those that went on with another text.
     """
 
+    private = False  # True: what is taken out must not be kept
+
     @abstractmethod
     def edit(self, text: str, counts: Counter[str]) -> tuple[str, str]:
         """(the new text, the reason to drop it or ""); names in ``counts`` begin with line- or edit-."""

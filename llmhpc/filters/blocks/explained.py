@@ -6,10 +6,12 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from llmhpc.filters.blocks.parts import WithParts
+
 BECAUSE = "dropped_because"
 
 
-class Explained(BaseFilter):
+class Explained(WithParts):
     """The decisions of ``judge``; ``explain(document, reason)`` is asked about the dropped ones only.
 
     datatrove's filters return a reason without the number, and its counters want few different reasons:
@@ -29,8 +31,10 @@ class Explained(BaseFilter):
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """True, or False with datatrove's reason."""
+        before = doc.text
         kept, reason = get_filter_result(self.judge.filter(doc))
         if kept:
+            self.write_part(doc, before)
             return True
         doc.metadata[BECAUSE] = self.explain(doc, reason)
         return False, reason

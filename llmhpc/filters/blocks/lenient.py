@@ -7,17 +7,18 @@ from fnmatch import translate
 from urllib.parse import urlsplit
 
 from datatrove.data import Document
-from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
+from datatrove.pipeline.filters.base_filter import get_filter_result
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from llmhpc.filters import Rule
 from llmhpc.filters.blocks.explained import BECAUSE, Explained
+from llmhpc.filters.blocks.parts import WithParts
 
 SPARED = "spared_by_"  # + the rule's name: why the document would have been dropped
 HASH_BITS = 64
 
 
-class Lenient(BaseFilter):
+class Lenient(WithParts):
     """The decisions of ``build(rule)``, or of the variant of ``rule`` that a document's address asks for.
 
     A document to drop stays, as it came, if the hash of its id and the rule's name lies below keep_share:
@@ -51,6 +52,7 @@ class Lenient(BaseFilter):
         text = doc.text
         kept, reason = get_filter_result(chosen.filter(doc))
         if kept:
+            self.write_part(doc, text)
             return True
         if place(doc.id, self.rule_name) >= share:
             return False, reason
