@@ -114,6 +114,18 @@ def at_token(folder: Path, position: int) -> tuple[int, dict[str, Any]]:
     return first + at, row
 
 
+def rows_with(folder: Path, column: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The numbers and rows of the documents with ``text`` somewhere in ``column``; the others are not read."""
+    file, first = _open(folder), 0
+    for group in range(file.metadata.num_row_groups):
+        values = file.read_row_group(group, columns=[column]).column(0)
+        found = np.flatnonzero(pc.match_substring(values, text).to_numpy())
+        if len(found):
+            rows = file.read_row_group(group).take(found).to_pylist()
+            yield from zip((first + found).tolist(), rows, strict=True)
+        first += len(values)
+
+
 def _open(folder: Path) -> pq.ParquetFile:
     if not (folder / TABLE).is_file():
         raise ArtifactError(f"{folder / TABLE}: no such file; a sealed tokenize step has one")

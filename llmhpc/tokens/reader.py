@@ -40,7 +40,8 @@ class TokenFiles:
         self.dtype: np.dtype = DTYPES[index["dtype"]]
         self.tokens: int = index[split]["tokens"]
         self.documents: int = index[split]["documents"]
-        paths = [folder / name for name in index[split]["files"]]
+        self.names: list[str] = index[split]["files"]
+        paths = [folder / name for name in self.names]
         self._maps = [_mapped(path, self.dtype) for path in paths]
         self._ends = [_mapped(index_of(path), ENDS_DTYPE) for path in paths]
         self._starts = [
@@ -72,6 +73,11 @@ class TokenFiles:
             filled += len(piece)
             number += 1
         return row
+
+    def place(self, position: int) -> tuple[str, int]:
+        """The file that holds the token at ``position`` of the split, and the token's number in it."""
+        number = bisect.bisect_right(self._starts, position) - 1
+        return self.names[number], position - self._starts[number]
 
     def ends(self) -> np.ndarray:
         """uint64 array, shape (documents,): the position after each document's eos, rising."""

@@ -48,3 +48,14 @@ class Batches:
         share = np.array(self.window_numbers(step)).reshape(-1, dp, micro_batch)[:, dp_rank]
         for numbers in share.tolist():
             yield np.stack([self.tokens.window(n * self.length, self.length + 1) for n in numbers])
+
+    def times_read(self, start: int, stop: int, steps: int) -> tuple[int, int]:
+        """How often ``steps`` steps read the tokens from ``start`` to ``stop``, at least and at most.
+
+        Tokens behind the last whole window are never read.
+        """
+        windows = np.arange(start // self.length, (stop - 1) // self.length + 1)
+        epochs, rest = divmod(steps * self.size, self.windows)
+        begun = epoch_order(self.seed, epochs, self.windows)[:rest]
+        times = np.where(windows < self.windows, epochs + np.isin(windows, begun), 0)
+        return int(times.min()), int(times.max())
