@@ -176,6 +176,7 @@ class Trainer:
             "steps": self.schedule.steps,
             "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
             "parameters": self.model.parameters(),
+            "padding": round(self.batches.padding(), 4),
             "first_loss": records[0]["loss"],
             "final_loss": records[-1]["loss"],
         }

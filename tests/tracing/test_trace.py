@@ -266,9 +266,9 @@ def test_reads_of_training_are_those_of_its_windows(made, ask):
     home = made[1]["train"]
     schedule = settings("x", "y").stages["train"].schedule
     batches = Batches(TokenFiles(made[1]["tokenize"]), schedule, seed=0)
-    times = np.zeros(batches.windows + 1, int)
+    times = np.zeros(batches.count + 1, int)
     for step in range(1, schedule.steps + 1):
-        np.add.at(times, batches.window_numbers(step), 1)
+        np.add.at(times, batches.numbers(step), 1)
     for url in [f"{SITE}/{n}" for n in range(10)]:
         for entry in ask("url", url)[1]["found"]:
             if entry["fate"] == "train":
