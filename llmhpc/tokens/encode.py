@@ -151,7 +151,7 @@ def encode(
     with ExitStack() as stack:
         write_text = stack.enter_context(line_writer(out / "heldout" / HELDOUT_TEXT))
         writers, tables = _writers(stack, out)
-        for batch in _batches(numbered_lines(shards, progress)):
+        for batch in batches_of(numbered_lines(shards, progress)):
             documents = [parse(line) for _, _, line in batch]
             encoded = encoder.encode([document["text"] for document in documents])
             for (shard, number, line), document, tokens in zip(
@@ -226,7 +226,7 @@ def merge(
     }
 
 
-def _batches(lines: Iterator[Numbered]) -> Iterator[list[Numbered]]:
+def batches_of(lines: Iterator[Numbered]) -> Iterator[list[Numbered]]:
     """Lists of lines of about BATCH_BYTES each."""
     batch, size = [], 0
     for numbered in lines:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,13 @@ class Batches:
                 f"{tokens.tokens} training tokens are {self.count} sequences of "
                 f"{self.length}: one step needs {self.size} (schedule.global_batch)"
             )
+
+    def position(self) -> dict[str, Any]:
+        """Nothing has to be known to go on but the step."""
+        return {}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Nothing to do: see ``position``."""
 
     def padding(self) -> float:
         """The share of all sequences that is padding."""
