@@ -28,9 +28,11 @@ from llmhpc.tracing.told import address_lines, token_lines
 
 @denied_in_one_line
 def main(arguments: list[str]) -> int:
-    """Exit status: 0, 1 if there is no such token or document, 2 if the call is wrong or a file is not whole."""
+    """Exit status: 0, 130 if interrupted, 1 if there is no such token or document, 2 if the call is wrong or a file is not whole."""
     options = _parser().parse_args(arguments)
     try:
+        if options.processes < 1:
+            raise ConfigError(f"--processes {options.processes}: 1 or more")
         flow = Flow(options.root, options.run)
         if options.what == "token":
             found, lines = _token(flow, options), token_lines
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> int:
     except (ConfigError, ArtifactError) as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except NotThereError as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return 1

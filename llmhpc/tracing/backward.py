@@ -34,7 +34,7 @@ def trace_token(flow: Flow, node: Node, split: str, position: int) -> dict[str, 
         {"step": node.name, "home": str(node.home), "what": f"{file}, token {offset}"},
         *came_through(flow, node, metadata),
     ]
-    path[1]["what"] = f"documents/{row['shard']}, line {row['line'] + 1}"
+    path[1]["what"] = f"documents/{row['shard']}, line {row['line'] + 1} {path[1]['what']}".rstrip()
     return {
         "split": split,
         "position": position,

@@ -11,7 +11,7 @@ from llmhpc.tokens import documents
 from llmhpc.tokens.shards import REPEAT
 from llmhpc.tracing.backward import document_at
 from llmhpc.tracing.flow import Flow, Node, came_through
-from llmhpc.tracing.reads import times_read
+from llmhpc.tracing.reads import times_read, times_streamed
 from llmhpc.tracing.scan import Hit, Report, places, scan
 
 TRAIN, HELDOUT, REMOVED, DUPLICATE = "train", "heldout", "removed", "duplicate"
@@ -91,6 +91,8 @@ def _in_tokens(flow: Flow, wanted: Wanted) -> Iterator[End]:
                 told = {"fate": split, "document": number, "start": span[0], "end": span[1]}
                 if split == TRAIN:
                     told["read"] = times_read(flow, node, *span)
+                    place = node.sources()[0], row["shard"], row["line"]
+                    told["read"] += times_streamed(flow, *place, row["id"])
                 where = f"documents/{row['shard']}, line {row['line'] + 1}"
                 yield _told(flow, node, document, told, where)
 
@@ -107,6 +109,9 @@ def _end(flow: Flow, hit: Hit) -> End:
         takers = flow.takers(place.node.home)
         waits = [taker.name for taker in takers if not taker.whole]
         told = {"fate": WAITS if waits else LEFT_OUT if takers else KEPT}
+        if not takers and place.kind == "documents":
+            text = place.node.home, hit.file.name, hit.at, hit.document["id"]
+            told["read"] = times_streamed(flow, *text)
         told["next"] = ", ".join(waits or (taker.name for taker in takers))
     unit = "byte" if place.kind == "warc" else "line"
     at = hit.at if unit == "byte" else hit.at + 1
@@ -123,7 +128,7 @@ def _told(
     metadata = document.get("metadata") or {}
     path = came_through(flow, node, metadata)
     if where and path:
-        path[0]["what"] = where
+        path[0]["what"] = f"{where} {path[0]['what']}".rstrip()
     entry = {"id": document["id"], "url": str(metadata.get("url") or ""), "step": node.name}
     entry |= told | {"date": str(metadata.get("date") or ""), "path": path}
     return End(node, str(metadata.get("mix") or ""), entry)

@@ -31,7 +31,10 @@ class Decay(Enum):
 
 
 class Packing(Enum):
-    """What a sequence holds: the next stretch of the tokens, or whole documents and padding (arXiv:2404.10830)."""
+    """What a sequence holds: the next stretch of the tokens, or whole documents and padding (arXiv:2404.10830).
+
+    Attention sees the whole sequence either way.
+    """
 
     stretches = "stretches"
     documents = "documents"

@@ -82,6 +82,8 @@ def settings(root, folder):
             schedule=schedule,
         ),
     }
+    on_text = {"documents": "shuffle", "tokenizer": "tokenizer"}
+    stages["train_text"] = replace(stages["train"], needs=on_text, heldout_fraction=HELDOUT)
     return Config(name="traced", root=str(root), stages=stages)
 
 
@@ -273,13 +275,28 @@ def test_reads_of_training_are_those_of_its_windows(made, ask):
         for entry in ask("url", url)[1]["found"]:
             if entry["fate"] == "train":
                 first, last = entry["start"] // 32, (entry["end"] - 1) // 32
-                (read,) = entry["read"]
+                read, streamed = entry["read"]
+                assert (read["step"], streamed["step"]) == ("train", "train_text")
                 assert read["steps"] == schedule.steps
                 assert (read["least"], read["most"]) == (
                     times[first : last + 1].min(),
                     times[first : last + 1].max(),
                 )
     assert home.name.startswith("train-")
+
+
+def test_reads_of_training_on_text_are_those_of_a_reading_in_order(made, ask):
+    """20 steps of 8 windows of 32: the first 5120 tokens, once."""
+    tokens = TokenFiles(made[1]["tokenize"])
+    read = 20 * 8 * 32
+    assert read < len(tokens)
+    for position in (0, read - 1, read + 200):
+        _, found, _ = ask("token", position)
+        entries = ask("id", found["id"])[1]["found"]
+        (streamed,) = [r for entry in entries for r in entry["read"] if r["step"] == "train_text"]
+        span = found["start"], found["start"] + found["tokens"]
+        assert streamed["least"] == (span[1] <= read)
+        assert streamed["most"] == (span[0] < read)
 
 
 def test_a_run_that_is_not_done_says_how_far_a_page_got(tmp_path, prose, ask):
@@ -318,6 +335,7 @@ def test_a_wrong_call_is_one_line(made, ask, tmp_path):
         (("token", total), 1, f"token {total}: train of "),
         (("token", "many"), 2, "token many: a position, from 0"),
         (("token", 1, "--step", "other"), 2, "--step other: one of tokenize-"),
+        (("url", "x", "--processes", 0), 2, "--processes 0: 1 or more"),
         (("url", "x", "--run", "other"), 2, "run other: no launch below it"),
     ]:
         status, found, error = ask(*words)
