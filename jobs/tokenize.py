@@ -44,7 +44,7 @@ class Config(Stage):
 
     def will_write(self, input_bytes: int) -> Footprint:
         """Text packed four to one, four bytes of it to a token of two: the tokens twice, in pieces and joined."""
-        return Footprint(4 * input_bytes, 6 * self.ranks)
+        return Footprint(4 * input_bytes, 8 * self.ranks)
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError if ``dtype`` cannot hold the ids of the tokenizer stage's vocabulary."""
@@ -57,7 +57,7 @@ class Config(Stage):
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Write tokens.json, train/*.tokens, heldout/*.tokens with their .ends, and the held-out documents."""
+    """Write tokens.json, train/ and heldout/ with *.ds and documents.parquet, and the held-out documents."""
     from llmhpc.tokens.encode import encode, merge, open_encoder
     from llmhpc.tokens.shards import shard_paths
 

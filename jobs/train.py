@@ -1,4 +1,4 @@
-"""Train a model on a tokenize step's tokens; every checkpoint is also exported to a Hugging Face folder.
+"""Train a model on a tokenize step's tokens, or on text that is tokenized as it is read; every checkpoint is also exported to a Hugging Face folder.
 
 By hand, as four processes of one machine:
     torchrun --nproc_per_node=4 -m llmhpc.step DIR
@@ -10,21 +10,22 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Stage, at_least
+from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Stage, at_least, fraction
 from llmhpc.errors import ConfigError
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.train import outlook
-from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
+from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
 
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
     """Architecture, layout and schedule, and how often to save and to speak."""
 
-    roles: ClassVar[dict[str, str]] = {
+    roles: ClassVar[dict[str, str]] = {"tokenizer": "a step that writes tokenizer/"}
+    sources: ClassVar[dict[str, str]] = {  # one of them
         "tokens": "a step that writes tokens.json",
-        "tokenizer": "a step that writes tokenizer/",
+        "documents": "a step that writes documents/, in the order that they are read in",
     }
     seeded: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
@@ -33,6 +34,7 @@ class Config(Stage):
     model: Model = MISSING
     parallel: Parallel = field(default_factory=Parallel, metadata=NOT_IDENTITY)
     schedule: Schedule = field(default_factory=Schedule)
+    heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     log_every: int = field(default=1, metadata=NOT_IDENTITY)  # steps
     # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
@@ -41,6 +43,7 @@ class Config(Stage):
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
+        fraction(self, "heldout_fraction")
         at_least(self, "checkpoint_every", 1)
         at_least(self, "log_every", 1)
         at_least(self, "save_every_min", 0)
@@ -81,12 +84,23 @@ class Config(Stage):
         """One for each cell of the layout."""
         return self.parallel.processes()
 
+    def optional_roles(self) -> dict[str, str]:
+        """What the tokens come from."""
+        return self.sources
+
     def check_with(self, played_by: dict[str, Stage]) -> None:
-        """Raise ConfigError unless the model's vocabulary is the tokenizer's."""
+        """Raise ConfigError unless there is one source, and the model's vocabulary is the tokenizer's."""
         expected = getattr(played_by["tokenizer"], "vocab_size", None)
         if expected is not None and self.model.vocab_size != expected:
             raise ConfigError(
                 f"model.vocab_size={self.model.vocab_size}: {expected}, as the tokenizer step has"
+            )
+        if len(self.sources.keys() & played_by) != 1:
+            ways = " or ".join(f"needs.{role}, {what}" for role, what in self.sources.items())
+            raise ConfigError(f"needs={self.needs}: either {ways}")
+        if "documents" in played_by and self.schedule.packing is not Packing.stretches:
+            raise ConfigError(
+                f"schedule.packing={self.schedule.packing.name}: stretches, with needs.documents; or needs.tokens"
             )
 
     def foresee(
@@ -96,7 +110,11 @@ class Config(Stage):
         run = (self.model, self.parallel, self.schedule)
         return [
             *outlook.memory(*run, self.resources, machine_gb),
-            *outlook.data(inputs["tokens"], self.model, self.schedule),
+            *(
+                outlook.data(inputs["tokens"], self.model, self.schedule)
+                if "tokens" in inputs
+                else ()
+            ),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 
@@ -133,5 +151,6 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             place=place,
             wishes=wishes,
             checkpoint_every=cfg.checkpoint_every,
+            heldout_fraction=cfg.heldout_fraction,
         )
         return trainer.train(log_every=cfg.log_every)

@@ -40,6 +40,8 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "launch": RECORDS | {"display", "executors", "preflight"},
     "status": RECORDS | {"display", "scheduler", "step"},
     "logs": RECORDS,
+    "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
+    "trace": {"errors", "tracing"},
     "cancel": RECORDS | {"scheduler"},
     "tick": RECORDS | {"display", "executors"},
     "doctor": {"errors", "site"},

@@ -48,9 +48,7 @@ def tokenized(step):
     def seal(tokens, vocab_size=4096):
         out = step("tokenize").out
         write_json(out / "tokens.json", {"vocab_size": vocab_size, "train": {"tokens": tokens}})
-        write_json(
-            out / artifact.MANIFEST, {"files": {"train/00000.tokens": {"bytes": 2 * tokens}}}
-        )
+        write_json(out / artifact.MANIFEST, {"files": {"train/00000.ds": {"bytes": 2 * tokens}}})
         return out.name
 
     return seal

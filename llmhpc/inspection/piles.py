@@ -9,8 +9,8 @@ from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
 from llmhpc.filters import EXTRACT
 from llmhpc.handoff.artifact import MANIFEST
-from llmhpc.inspection.domains import domain_of
 from llmhpc.task import Task
+from llmhpc.tokens.domains import domain_of
 from llmhpc.tokens.shards import parse, read_lines
 
 KEPT = "kept"

@@ -1,4 +1,4 @@
-"""Turns documents into token files: every rank encodes a stretch of the shards, one task joins them.
+"""Turns documents into token files and a table of the documents: every rank encodes a stretch of the shards, one task joins them.
 
 datatrove's DocumentTokenizer is not used: it deals shards out in turn, which breaks the order of
 shuffled documents; it has no held-out split; and it takes a special token spelt out in a text for the
@@ -6,7 +6,7 @@ real one, so that a page about tokenizers would end documents that go on.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,8 +17,19 @@ from tokenizers import Tokenizer
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.tokens.bpe import EOS
-from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles
-from llmhpc.tokens.shards import REPEAT, Progress, line_writer, parse, place, read_lines, silent
+from llmhpc.tokens.documents import DocumentsWriter, batches, row_of
+from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles, index_of
+from llmhpc.tokens.shards import (
+    REPEAT,
+    Numbered,
+    Progress,
+    line_writer,
+    numbered_lines,
+    parse,
+    place,
+    read_lines,
+    silent,
+)
 from llmhpc.tokens.words import Words, has_known_pieces
 
 BATCH_BYTES = 1 << 20  # of documents handed to the tokenizer's threads at a time
@@ -75,7 +86,7 @@ def open_encoder(step: Path, dtype: str) -> Encoder:
 
 
 class SplitWriter:
-    """Writes one split as ``folder``/00000.tokens, 00000.ends and so on, ``limit`` tokens a file at most.
+    """Writes one split as ``folder``/00000.ds, 00000.ds.index and so on, ``limit`` tokens a file at most.
 
     Documents are not cut: one that is longer than ``limit`` has a file to itself.
     """
@@ -106,8 +117,8 @@ class SplitWriter:
 
     def _append(self, tokens: np.ndarray, ends: np.ndarray) -> None:
         if not self._files:
-            path = self._folder / f"{len(self.paths):05d}.tokens"
-            self._files = [path.open("wb"), path.with_suffix(".ends").open("wb")]
+            path = self._folder / f"{len(self.paths):05d}.ds"
+            self._files = [path.open("wb"), index_of(path).open("wb")]
             self.paths.append(path)
         rows, marks = self._files
         rows.write(tokens.data)
@@ -137,24 +148,42 @@ def encode(
     mixture that repeats documents, are left out.
     """
     sizes = dict.fromkeys(SPLITS, 0)  # bytes of text
-    with (
-        closing(SplitWriter(out / "train")) as train,
-        closing(SplitWriter(out / "heldout")) as heldout,
-        line_writer(out / "heldout" / HELDOUT_TEXT) as write_text,
-    ):
-        for lines in _batches(read_lines(shards, progress)):
-            documents = [parse(line) for line in lines]
-            rows = encoder.encode([document["text"] for document in documents])
-            for line, document, row in zip(lines, documents, rows, strict=True):
-                is_heldout = place(document["id"]) < heldout_fraction
-                if is_heldout and REPEAT in document["id"]:
+    with ExitStack() as stack:
+        write_text = stack.enter_context(line_writer(out / "heldout" / HELDOUT_TEXT))
+        writers, tables = _writers(stack, out)
+        for batch in batches_of(numbered_lines(shards, progress)):
+            documents = [parse(line) for _, _, line in batch]
+            encoded = encoder.encode([document["text"] for document in documents])
+            for (shard, number, line), document, tokens in zip(
+                batch, documents, encoded, strict=True
+            ):
+                split = "heldout" if is_heldout(document["id"], heldout_fraction) else "train"
+                if split == "heldout" and REPEAT in document["id"]:
                     continue
-                if is_heldout:
+                if split == "heldout":
                     write_text(line)
-                (heldout if is_heldout else train).add(row, np.array([len(row)], dtype=ENDS_DTYPE))
-                sizes["heldout" if is_heldout else "train"] += len(document["text"].encode())
+                start = writers[split].tokens
+                row = row_of(document, start, len(tokens), shard.name, number)
+                tables[split].add(row)
+                writers[split].add(tokens, np.array([len(tokens)], dtype=ENDS_DTYPE))
+                sizes[split] += row["bytes"]
     kind = {"dtype": encoder.dtype.name, "vocab_size": encoder.vocab_size, "eos_id": encoder.eos_id}
-    _write_index(out, kind, {"train": train, "heldout": heldout}, sizes)
+    _write_index(out, kind, writers, sizes)
+
+
+def is_heldout(identity: str, fraction: float) -> bool:
+    """Whether a document, with all its copies, is of the part that is held out."""
+    return place(identity) < fraction
+
+
+def _writers(
+    stack: ExitStack, out: Path, limit: int = NO_LIMIT
+) -> tuple[dict[str, SplitWriter], dict[str, DocumentsWriter]]:
+    """The token files and the tables of both splits."""
+    return (
+        {name: stack.enter_context(closing(SplitWriter(out / name, limit))) for name in SPLITS},
+        {name: stack.enter_context(closing(DocumentsWriter(out / name))) for name in SPLITS},
+    )
 
 
 def merge(
@@ -167,16 +196,14 @@ def merge(
     first = read_json(pieces[0] / INDEX)
     sizes = dict.fromkeys(SPLITS, 0)
     limit = max(1, file_bytes // DTYPES[first["dtype"]].itemsize)
-    with (
-        closing(SplitWriter(out / "train", limit)) as train,
-        closing(SplitWriter(out / "heldout", limit)) as heldout,
-    ):
-        writers = {"train": train, "heldout": heldout}
+    with ExitStack() as stack:
+        writers, tables = _writers(stack, out, limit)
         for number, piece in enumerate(pieces):
             for split, writer in writers.items():
-                tokens = TokenFiles(piece, split)
-                for row, ends in tokens.files():
-                    writer.add(row, ends)
+                for batch in batches(piece / split):
+                    tables[split].extend(batch, shift=writer.tokens)
+                for tokens, ends in TokenFiles(piece, split).files():
+                    writer.add(tokens, ends)
                 sizes[split] += read_json(piece / INDEX)[split]["bytes"]
             progress(number + 1, len(pieces), "pieces")
     with line_writer(out / "heldout" / HELDOUT_TEXT) as write_text:
@@ -185,6 +212,7 @@ def merge(
     _write_index(
         out, {key: first[key] for key in ("dtype", "vocab_size", "eos_id")}, writers, sizes
     )
+    train, heldout = writers["train"], writers["heldout"]
     documents = train.documents + heldout.documents
     text_tokens = train.tokens + heldout.tokens - documents  # without the eos of each document
     return {
@@ -198,12 +226,12 @@ def merge(
     }
 
 
-def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+def batches_of(lines: Iterator[Numbered]) -> Iterator[list[Numbered]]:
     """Lists of lines of about BATCH_BYTES each."""
     batch, size = [], 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
+    for numbered in lines:
+        batch.append(numbered)
+        size += len(numbered[2])
         if size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -1,4 +1,8 @@
-"""Reads the token files of a sealed tokenize step, memory-mapped; numpy only, so that training can use it."""
+"""Reads the token files of a sealed tokenize step, memory-mapped; numpy only, so that training can use it.
+
+They are datatrove's: NAME.ds has the tokens in a row, little-endian, NAME.ds.index the end of each document in it,
+uint64. datatrove's DatatroveFolderDataset and nanotron's Nanoset open a split's folder as it is.
+"""
 
 import bisect
 from collections.abc import Iterator
@@ -36,9 +40,10 @@ class TokenFiles:
         self.dtype: np.dtype = DTYPES[index["dtype"]]
         self.tokens: int = index[split]["tokens"]
         self.documents: int = index[split]["documents"]
-        paths = [folder / name for name in index[split]["files"]]
+        self.names: list[str] = index[split]["files"]
+        paths = [folder / name for name in self.names]
         self._maps = [_mapped(path, self.dtype) for path in paths]
-        self._ends = [_mapped(path.with_suffix(".ends"), ENDS_DTYPE) for path in paths]
+        self._ends = [_mapped(index_of(path), ENDS_DTYPE) for path in paths]
         self._starts = [
             0,
             *accumulate(len(tokens) for tokens in self._maps),
@@ -69,6 +74,11 @@ class TokenFiles:
             number += 1
         return row
 
+    def place(self, position: int) -> tuple[str, int]:
+        """The file that holds the token at ``position`` of the split, and the token's number in it."""
+        number = bisect.bisect_right(self._starts, position) - 1
+        return self.names[number], position - self._starts[number]
+
     def ends(self) -> np.ndarray:
         """uint64 array, shape (documents,): the position after each document's eos, rising."""
         shifted = [
@@ -84,7 +94,9 @@ class TokenFiles:
         for path, tokens, ends in zip(paths, self._maps, self._ends, strict=True):
             if not len(ends) or ends[-1] != len(tokens):
                 told = ends[-1] if len(ends) else 0
-                raise ArtifactError(f"{path}: {len(tokens)} tokens, but its .ends file says {told}")
+                raise ArtifactError(
+                    f"{path}: {len(tokens)} tokens, but its .index file says {told}"
+                )
         if self._starts[-1] != self.tokens:
             raise ArtifactError(
                 f"{self.split}: files hold {self._starts[-1]} tokens, {INDEX} says {self.tokens}"
@@ -93,6 +105,11 @@ class TokenFiles:
             raise ArtifactError(
                 f"{self.split}: files hold {documents} documents, {INDEX} says {self.documents}"
             )
+
+
+def index_of(path: Path) -> Path:
+    """Where the ends of the documents of a token file are."""
+    return path.with_name(f"{path.name}.index")
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:

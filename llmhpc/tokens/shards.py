@@ -22,6 +22,7 @@ HASH_BITS = 64
 REPEAT = "#repeat"  # behind the id of a mixture's further copies of a document
 SPLIT = b"split"  # the line that held-out documents and tokenizer samples are picked on
 
+Numbered = tuple[Path, int, bytes]  # a shard, the number of a line in it, from 0, and the line
 Progress = Callable[[float, float, str], None]  # done, total, unit
 
 
@@ -43,11 +44,19 @@ def read_lines(shards: list[Path], progress: Progress = silent) -> Iterator[byte
     Says how far it is in MB of compressed input. Raises ArtifactError for a shard that is cut short:
     zstandard's own stream reader takes the end of such a file for the end of the data.
     """
+    return (line for _, _, line in numbered_lines(shards, progress))
+
+
+def numbered_lines(shards: list[Path], progress: Progress = silent) -> Iterator[Numbered]:
+    """The same, each line with where it is."""
     total = sum(shard.stat().st_size for shard in shards)
     done = 0
     for shard in shards:
+        number = 0
         for block, lines in _blocks(shard):
-            yield from lines
+            for line in lines:
+                yield shard, number, line
+                number += 1
             done += block
             progress(done / 1e6, total / 1e6, "MB")
 

@@ -2,7 +2,7 @@
 
 checkpoints/{step}/model/      nanotron's weights, safetensors
 checkpoints/{step}/optimizer/  nanotron's optimizer states
-checkpoints/{step}/state.json  step, tokens, layout, and the size of every file
+checkpoints/{step}/state.json  step, tokens, where the data go on, layout, and the size of every file
 """
 
 import json
@@ -34,8 +34,8 @@ LAYOUT = ("dp", "tp", "pp", "zero_stage")
 log = logging.getLogger(__name__)
 
 
-def save(engine: Engine, out: Path, *, step: int, tokens: int) -> Path:
-    """Write the checkpoint of ``step``; all processes call this together."""
+def save(engine: Engine, out: Path, *, step: int, tokens: int, reading: dict[str, Any]) -> Path:
+    """Write the checkpoint of ``step``; all processes call this together. ``reading``: where the data go on."""
     final = out / CHECKPOINTS / str(step)
     partial = final.with_name(f"{step}{PARTIAL}")
     if engine.place.rank == 0:
@@ -52,7 +52,8 @@ def save(engine: Engine, out: Path, *, step: int, tokens: int) -> Path:
     if engine.place.rank == 0:
         for path in partial.rglob("*.safetensors"):
             _order_header(path)
-        _publish(partial, final, step=step, tokens=tokens, parallel=engine.parallel)
+        state = {"step": step, "tokens": tokens, "reading": reading}
+        _publish(partial, final, state | {"layout": _layout(engine.parallel)})
     dist.barrier()
     return final
 
@@ -88,6 +89,11 @@ def newest(out: Path, *, rank: int, device: torch.device) -> int:
     return int(step.item())
 
 
+def reading(checkpoint: Path) -> dict[str, Any]:
+    """Where the data go on behind a checkpoint."""
+    return read_json(checkpoint / STATE)["reading"]
+
+
 def check_layout(checkpoint: Path, parallel: Parallel) -> None:
     """Raise StageError unless nanotron can go on from this checkpoint in this layout without loss.
 
@@ -103,16 +109,15 @@ def check_layout(checkpoint: Path, parallel: Parallel) -> None:
         )
 
 
-def _publish(partial: Path, final: Path, *, step: int, tokens: int, parallel: Parallel) -> None:
+def _publish(partial: Path, final: Path, state: dict[str, Any]) -> None:
     sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files_below(partial)}
-    state = {"step": step, "tokens": tokens, "layout": _layout(parallel), "files": sizes}
-    write_json(partial / STATE, state)
+    write_json(partial / STATE, state | {"files": sizes})
     for folder in {path.parent for path in files_below(partial)}:
         _sync(folder)
     shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be there
     partial.replace(final)
     _sync(final.parent)
-    write_json(final.with_name(LATEST), step)
+    write_json(final.with_name(LATEST), state["step"])
 
 
 def _is_whole(folder: Path) -> bool:

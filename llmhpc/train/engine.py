@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -35,6 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.clipping import clip_gradients
+from llmhpc.train.data import Rows
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule, TensorMode
 
@@ -46,7 +46,7 @@ DDP_BUCKET_MB = 25
 
 
 class StepResult(NamedTuple):
-    """Mean loss of the global batch (nats per token) and the gradient's norm before clipping."""
+    """Mean loss of the global batch (nats per label that counts) and the gradient's norm before clipping."""
 
     loss: float
     grad_norm: float
@@ -119,8 +119,8 @@ class Engine:
             **self.network.choices(),
         }
 
-    def step(self, rows: Iterable[np.ndarray], lr: float, wish: int = 0) -> StepResult:
-        """One optimizer step on micro-batches of token ids, each (micro_batch, sequence_length + 1).
+    def step(self, rows: Iterable[Rows], lr: float, wish: int = 0) -> StepResult:
+        """One optimizer step on the micro-batches of this replica.
 
         Every process gets the same result. A loss or norm that is not finite leaves the weights spoilt.
         ``wish`` is what this process would like all to do after the step; a larger one wins.
@@ -185,17 +185,16 @@ class Engine:
             bucket_cap_mb=DDP_BUCKET_MB,
         )
 
-    def _inputs(
-        self, rows: Iterable[np.ndarray]
-    ) -> Iterator[dict[str, torch.Tensor | TensorPointer]]:
+    def _inputs(self, rows: Iterable[Rows]) -> Iterator[dict[str, torch.Tensor | TensorPointer]]:
         """What the first stage and the last stage read; the others point to them."""
         here = dist.get_rank(self.context.pp_pg)
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
         for row in rows:
-            tokens = torch.from_numpy(row).to(self.place.device)
+            tokens, weights = (torch.from_numpy(part).to(self.place.device) for part in row)
             yield {
                 "input_ids": tokens[:, :-1].contiguous() if here == first else TensorPointer(first),
                 "label_ids": tokens[:, 1:].contiguous() if here == last else TensorPointer(last),
+                "label_weights": weights if here == last else TensorPointer(last),
             }
 
     def _reduce_gradients(self) -> None:

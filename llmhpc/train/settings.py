@@ -30,6 +30,16 @@ class Decay(Enum):
     wsd = "wsd"
 
 
+class Packing(Enum):
+    """What a sequence holds: the next stretch of the tokens, or whole documents and padding (arXiv:2404.10830).
+
+    Attention sees the whole sequence either way.
+    """
+
+    stretches = "stretches"
+    documents = "documents"
+
+
 class Precision(Enum):
     """Number format of weights and activations; bfloat16 keeps float32 weights and gradients beside it."""
 
@@ -68,6 +78,7 @@ class Schedule:
     steps: int = 200
     global_batch: int = 16  # sequences per step, over all processes
     sequence_length: int = 256
+    packing: Packing = Packing.stretches
     lr: float = 3e-3
     min_lr: float = 3e-4
     warmup_steps: int = 20

@@ -19,13 +19,17 @@ from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, Schedule
+from llmhpc.train.stream import TextStream
 from llmhpc.train.wishes import Wish, Wishes
 
 LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
 
 
 class Trainer:
-    """One process of a training run. ``inputs`` has the roles tokens and tokenizer; ``out`` is resumed from."""
+    """One process of a training run; ``out`` is resumed from.
+
+    ``inputs`` has the role tokenizer, and tokens or documents, of which ``heldout_fraction`` is left out.
+    """
 
     def __init__(
         self,
@@ -39,18 +43,26 @@ class Trainer:
         place: Place,
         wishes: Wishes,
         checkpoint_every: int,
+        heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
         self.wishes, self.checkpoint_every = wishes, checkpoint_every
-        tokens = TokenFiles(inputs["tokens"], split="train")
-        if tokens.vocab_size != model.vocab_size:
-            raise ArtifactError(
-                f"{inputs['tokens']} has a vocabulary of {tokens.vocab_size}, the model one of "
-                f"{model.vocab_size}"
+        self.batches: Batches | TextStream
+        if "documents" in inputs:
+            self.batches = text = TextStream(
+                inputs["documents"], inputs["tokenizer"], schedule, heldout_fraction
             )
-        self.eos_id = tokens.eos_id
-        self.batches = Batches(tokens, schedule, task.seed)
+            self.eos_id, vocab_size = text.encoder.eos_id, text.encoder.vocab_size
+        else:
+            tokens = TokenFiles(inputs["tokens"], split="train")
+            self.batches = Batches(tokens, schedule, task.seed)
+            self.eos_id, vocab_size = tokens.eos_id, tokens.vocab_size
+        if vocab_size != model.vocab_size:
+            raise ArtifactError(
+                f"{inputs.get('tokens', inputs['tokenizer'])} has a vocabulary of {vocab_size}, the model "
+                f"one of {model.vocab_size}"
+            )
         if task.process != place.rank:
             raise StageError(
                 f"process {task.process} of the step is process {place.rank} of training"
@@ -102,6 +114,7 @@ class Trainer:
         checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
         if checkpoint is not None:
             checkpoints.check_layout(checkpoint, self.parallel)
+            self.batches.go_to(checkpoints.reading(checkpoint))
         return Engine(
             self.model,
             self.parallel,
@@ -149,7 +162,8 @@ class Trainer:
         begun = time.monotonic()
         if metrics is not None:
             metrics.sync()
-        checkpoints.save(engine, self.out, step=step, tokens=step * self.schedule.tokens_per_step())
+        tokens, reading = step * self.schedule.tokens_per_step(), self.batches.position()
+        checkpoints.save(engine, self.out, step=step, tokens=tokens, reading=reading)
         self.task.saved()
         self.wishes.saved(time.monotonic() - begun)
         if metrics is not None:
@@ -176,6 +190,7 @@ class Trainer:
             "steps": self.schedule.steps,
             "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
             "parameters": self.model.parameters(),
+            "padding": round(self.batches.padding(), 4),
             "first_loss": records[0]["loss"],
             "final_loss": records[-1]["loss"],
         }

@@ -16,10 +16,10 @@ from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.filters import lines, pii
 from llmhpc.handoff import artifact
 from llmhpc.inspection import ledger
-from llmhpc.inspection.domains import domain_of
 from llmhpc.jobs import dedup, filter, inspect, tokenizer
 from llmhpc.planning.plan import Step, fingerprint, plain
 from llmhpc.sources import Page, archive
+from llmhpc.tokens.domains import domain_of
 from llmhpc.tokens.encode import open_encoder
 from llmhpc.tokens.shards import hash64
 

@@ -234,8 +234,8 @@ def token_steps(run, shuffle):
         "dtype": "uint16",
         "vocab_size": 4096,
         "eos_id": 0,
-        "train": {"tokens": 6_120_007, "documents": 972, "files": ["train/00000.tokens"]},
-        "heldout": {"tokens": 255_120, "documents": 41, "files": ["heldout/00000.tokens"]},
+        "train": {"tokens": 6_120_007, "documents": 972, "files": ["train/00000.ds"]},
+        "heldout": {"tokens": 255_120, "documents": 41, "files": ["heldout/00000.ds"]},
     }
     counts = {
         "documents_in": 1013,
@@ -249,8 +249,8 @@ def token_steps(run, shuffle):
         counts=counts | {"bytes": 21_300_456, "bytes_per_token": 3.3412},
         files={
             "tokens.json": json.dumps(index).encode(),
-            "train/00000.tokens": bytes(4096),
-            "heldout/00000.tokens": bytes(512),
+            "train/00000.ds": bytes(4096),
+            "heldout/00000.ds": bytes(512),
         },
         seconds=5.2,
         ranks=4,

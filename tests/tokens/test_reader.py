@@ -15,10 +15,10 @@ def step(tmp_path):
     names = []
     (tmp_path / "train").mkdir()
     for number, documents in enumerate(FILES):
-        names.append(f"train/{number:05d}.tokens")
+        names.append(f"train/{number:05d}.ds")
         np.concatenate(documents).astype("<u2").tofile(tmp_path / names[-1])
         ends = np.cumsum([len(document) for document in documents]).astype("<u8")
-        ends.tofile((tmp_path / names[-1]).with_suffix(".ends"))
+        ends.tofile(tmp_path / f"{names[-1]}.index")
     train = {"tokens": len(ROW), "documents": 5, "files": names}
     index = {"dtype": "uint16", "vocab_size": 12, "eos_id": 0, "train": train}
     index["heldout"] = {"tokens": 0, "documents": 0, "files": []}
@@ -62,18 +62,18 @@ def test_an_empty_split_has_no_tokens(step):
 
 
 def test_a_file_that_is_not_whole_is_named(step):
-    path = step / "train/00001.tokens"
+    path = step / "train/00001.ds"
     whole = path.read_bytes()
     for damaged, match in [
-        (whole[:-1], "00001.tokens: 7 bytes is no whole number of uint16"),
-        (whole[:-2], "00001.tokens: 3 tokens, but its .ends file says 4"),
-        (b"", "00001.tokens: 0 tokens"),
+        (whole[:-1], "00001.ds: 7 bytes is no whole number of uint16"),
+        (whole[:-2], "00001.ds: 3 tokens, but its .index file says 4"),
+        (b"", "00001.ds: 0 tokens"),
     ]:
         path.write_bytes(damaged)
         with pytest.raises(ArtifactError, match=match):
             TokenFiles(step)
     path.unlink()
-    with pytest.raises(ArtifactError, match="00001.tokens: no such file"):
+    with pytest.raises(ArtifactError, match="00001.ds: no such file"):
         TokenFiles(step)
 
 

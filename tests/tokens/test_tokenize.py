@@ -66,9 +66,9 @@ def test_the_index_and_the_counts_say_what_the_files_hold(chain):
     root, counts = chain
     index = json.loads((root / "tokens/tokens.json").read_text())
     assert (index["dtype"], index["vocab_size"], index["eos_id"]) == ("uint16", 500, 0)
-    assert index["train"]["files"] == ["train/00000.tokens"]
-    assert (root / "tokens/train/00000.tokens").stat().st_size == 2 * index["train"]["tokens"]
-    assert (root / "tokens/train/00000.ends").stat().st_size == 8 * index["train"]["documents"]
+    assert index["train"]["files"] == ["train/00000.ds"]
+    assert (root / "tokens/train/00000.ds").stat().st_size == 2 * index["train"]["tokens"]
+    assert (root / "tokens/train/00000.ds.index").stat().st_size == 8 * index["train"]["documents"]
     assert counts["tokens"] == index["train"]["tokens"]
     assert counts["heldout_tokens"] == index["heldout"]["tokens"]
     assert counts["bytes"] == index["train"]["bytes"] + index["heldout"]["bytes"]
@@ -123,7 +123,7 @@ def test_files_hold_what_file_gb_allows_and_documents_are_not_cut(chain, run_sta
         inputs(root),
         tmp_path,
     )
-    sizes = [path.stat().st_size for path in sorted((tmp_path / "train").glob("*.tokens"))]
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "train").glob("*.ds"))]
     assert len(sizes) > counts["tokens"] * 2 // limit
     assert max(sizes) <= limit
     assert min(sizes[:-1]) > limit // 2
@@ -137,7 +137,7 @@ def test_a_document_longer_than_a_file_has_one_to_itself(chain, run_stage, tmp_p
     config = tokenize.Config(heldout_fraction=HELDOUT, file_gb=10 / 1e9)
     run_stage(config, inputs(root), tmp_path)
     tokens = TokenFiles(tmp_path)
-    assert tokens.documents == len(list((tmp_path / "train").glob("*.tokens")))
+    assert tokens.documents == len(list((tmp_path / "train").glob("*.ds")))
     assert tokens.window(0, len(tokens))[-1] == tokens.eos_id
 
 

@@ -124,11 +124,11 @@ def inputs(tmp_path_factory):
         row[i] = noise[i] if random.random() < 0.2 else follow[row[i - 1]]
     for split in ("train", "heldout"):
         (tokens / split).mkdir()
-        row.tofile(tokens / split / "00000.tokens")
-        np.array([TOKENS], dtype="<u8").tofile(tokens / split / "00000.ends")
+        row.tofile(tokens / split / "00000.ds")
+        np.array([TOKENS], dtype="<u8").tofile(tokens / split / "00000.ds.index")
     index = {"dtype": "uint16", "vocab_size": VOCABULARY, "eos_id": 0}
     for split in ("train", "heldout"):
-        index[split] = {"tokens": TOKENS, "documents": 1, "files": [f"{split}/00000.tokens"]}
+        index[split] = {"tokens": TOKENS, "documents": 1, "files": [f"{split}/00000.ds"]}
     write_json(tokens / "tokens.json", index)
 
     folder = tokenizer / "tokenizer"

@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from llmhpc.config import Resources
 from llmhpc.models import Model
 from llmhpc.planning.registry import revive
+from llmhpc.train.data import Rows
 from llmhpc.train.engine import Engine
 from llmhpc.train.processes import joined
 from llmhpc.train.settings import Parallel, Schedule
@@ -30,7 +31,8 @@ def main() -> None:
     parallel = revive(Parallel, settings["parallel"])
     schedule = revive(Schedule, settings["schedule"])
     shape = (parallel.micro_batch, schedule.sequence_length + 1)
-    row = np.random.default_rng(0).integers(0, model.vocab_size, shape)
+    tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape)
+    row = Rows(tokens, np.ones((shape[0], shape[1] - 1), dtype=np.float32))
     memory = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -21,7 +21,7 @@ def rows_of(batches, step, dp, micro_batch):
         row
         for rank in range(dp)
         for block in batches.micro_batches(step, dp_rank=rank, dp=dp, micro_batch=micro_batch)
-        for row in block.tolist()
+        for row in block.tokens.tolist()
     ]
 
 
@@ -31,20 +31,20 @@ def test_the_global_batch_is_the_same_for_any_number_of_replicas(batches, dp, mi
 
 
 def test_an_epoch_reads_every_window_once_and_the_next_in_another_order(batches):
-    numbers = [n for step in range(1, 400) for n in batches.window_numbers(step)]
-    first, second = numbers[: batches.windows], numbers[batches.windows : 2 * batches.windows]
-    assert sorted(first) == sorted(second) == list(range(batches.windows))
+    numbers = [n for step in range(1, 400) for n in batches.numbers(step)]
+    first, second = numbers[: batches.count], numbers[batches.count : 2 * batches.count]
+    assert sorted(first) == sorted(second) == list(range(batches.count))
     assert first != second
 
 
 def test_another_seed_is_another_order(inputs, batches):
     other = Batches(TokenFiles(inputs["tokens"]), Schedule(**SCHEDULE), seed=4)
-    assert other.window_numbers(1) != batches.window_numbers(1)
+    assert other.numbers(1) != batches.numbers(1)
 
 
 def test_a_window_ends_with_the_token_that_the_next_one_begins_with(batches):
-    whole = batches.tokens.window(0, 65)
-    assert np.array_equal(batches.tokens.window(32, 33), whole[32:])
+    whole = batches.sequences.tokens.window(0, 65)
+    assert np.array_equal(batches.sequences.tokens.window(32, 33), whole[32:])
 
 
 def test_too_few_tokens_for_one_step_are_refused(inputs):

@@ -60,7 +60,7 @@ def next_loss(runs, cfg, home, step):
 
     batches = Batches(TokenFiles(runs.inputs["tokens"]), cfg.schedule, seed=7)
     rows = next(batches.micro_batches(step + 1, dp_rank=0, dp=1, micro_batch=8))
-    tokens = torch.from_numpy(rows)
+    tokens = torch.from_numpy(rows.tokens)
     with torch.no_grad():
         logits = exported(home, step)(input_ids=tokens[:, :-1]).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()

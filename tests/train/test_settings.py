@@ -6,6 +6,7 @@ import pytest
 
 from llmhpc.config import Resources
 from llmhpc.errors import ConfigError
+from llmhpc.jobs.tokenize import Config as TokenizeStage
 from llmhpc.jobs.tokenizer import Config as TokenizerStage
 from llmhpc.jobs.train import Config
 from llmhpc.models.llama import Config as Llama
@@ -69,10 +70,10 @@ def test_a_schedule_that_cannot_be_is_one_clear_line(fields, message):
 
 
 def test_the_vocabulary_must_be_the_tokenizer_s():
-    tokenizer = TokenizerStage(vocab_size=8192)
+    tokenizer, tokens = TokenizerStage(vocab_size=8192), TokenizeStage()
     with pytest.raises(ConfigError, match="model.vocab_size=4096: 8192, as the tokenizer step has"):
-        stage().check_with({"tokenizer": tokenizer})
-    stage().check_with({"tokenizer": replace(tokenizer, vocab_size=4096)})
+        stage().check_with({"tokenizer": tokenizer, "tokens": tokens})
+    stage().check_with({"tokenizer": replace(tokenizer, vocab_size=4096), "tokens": tokens})
 
 
 @pytest.mark.parametrize("decay", [Decay.cosine, Decay.linear])

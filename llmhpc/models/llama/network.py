@@ -139,16 +139,18 @@ class Head(nn.Module):
 
 
 class Loss(nn.Module):
-    """Mean cross-entropy in nats per token, in float32."""
+    """Mean of cross-entropy times weight, in nats per token, in float32."""
 
     def __init__(self, split: Split) -> None:
         super().__init__()
         self.group = split.context.tp_pg
 
-    def forward(self, logits: torch.Tensor, label_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, logits: torch.Tensor, label_ids: torch.Tensor, label_weights: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         labels = label_ids.transpose(0, 1).contiguous()
         losses = sharded_cross_entropy(logits, labels, group=self.group, dtype=torch.float)
-        return {"loss": losses.mean()}
+        return {"loss": (losses * label_weights.transpose(0, 1)).mean()}
 
 
 class Llama(NanotronModel):
@@ -163,7 +165,9 @@ class Llama(NanotronModel):
             self._block(Layer, both, {"hidden"}, {"hidden"}) for _ in range(model.layers)
         )
         self.head = self._block(Head, both, {"hidden"}, {"logits"})
-        self.loss = self._block(Loss, {"split": split}, {"logits", "label_ids"}, {"loss"})
+        self.loss = self._block(
+            Loss, {"split": split}, {"logits", "label_ids", "label_weights"}, {"loss"}
+        )
 
     def _block(
         self, kind: type, kwargs: dict, inputs: set[str], outputs: set[str]
@@ -177,14 +181,18 @@ class Llama(NanotronModel):
         )
 
     def forward(
-        self, input_ids: torch.Tensor | TensorPointer, label_ids: torch.Tensor | TensorPointer
+        self,
+        input_ids: torch.Tensor | TensorPointer,
+        label_ids: torch.Tensor | TensorPointer,
+        label_weights: torch.Tensor | TensorPointer,
     ) -> dict[str, torch.Tensor | TensorPointer]:
-        """Token ids and their successors, each (B, S) or a pointer to the stage that has them."""
+        """Token ids, their successors and the weights of these, each (B, S) or a pointer to the stage that has them."""
         hidden = self.embedding(input_ids=input_ids)["hidden"]
         for layer in self.layers:
             hidden = layer(hidden=hidden)["hidden"]
         logits = self.head(hidden=hidden)["logits"]
-        return {"loss": self.loss(logits=logits, label_ids=label_ids)["loss"]}
+        labels = {"label_ids": label_ids, "label_weights": label_weights}
+        return {"loss": self.loss(logits=logits, **labels)["loss"]}
 
     @torch.no_grad()
     def init_model_randomly(self, config: int) -> None:

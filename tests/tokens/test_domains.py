@@ -1,6 +1,6 @@
 import pytest
 
-from llmhpc.inspection.domains import domain_of
+from llmhpc.tokens.domains import domain_of
 
 
 @pytest.mark.parametrize(("metadata", "domain"), [
