@@ -7,6 +7,7 @@ al., arXiv 2409.04599), or that one single document put there.
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import orjson
 from tokenizers import Tokenizer
 
 from llmhpc.tokens.reader import DTYPES
-from llmhpc.tokens.sample import FIELDS, Sample
-from llmhpc.tokens.shards import Progress, silent
+from llmhpc.tokens.sample import Sample
+from llmhpc.tokens.shards import HASH_BITS, Progress, hash64, silent
 from llmhpc.tokens.words import Words
 
 SHOWN = 20  # tokens or groups of a list, at most
 BATCH = 256  # documents encoded at a time
+COUNTED_BYTES = 100_000_000  # of a sample at most, which takes one core about a minute
 INSIDE_OTHERS = 0.01  # of the times a token is made it stays as it is less often than that
 LONGEST_RUN = 128  # of blanks looked for
 NUMBER = re.compile("[0-9]+")
@@ -145,8 +147,9 @@ class Count:
         size = len(tokens.bytes)
         self.tokens, self.documents = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.read = self.bytes = self.characters = self.words = self.numbers = self.digits = 0
-        self._groups: dict[str, dict[str, list[int]]] = {name: {} for name in FIELDS}
-        rows = sample.rows()
+        self._groups: dict[str, dict[str, list[int]]] = defaultdict(dict)
+        share = COUNTED_BYTES / max(1, sample.size_bytes) * (1 << HASH_BITS)
+        rows = [row for row in sample.rows() if hash64(row[1], b"count") < share]
         for first in range(0, len(rows), BATCH):
             batch = [orjson.loads(line) for _, _, _, line in rows[first : first + BATCH]]
             encoded = tokens.words.encode([row["text"] for row in batch], 0)
@@ -166,8 +169,8 @@ class Count:
         numbers = NUMBER.findall(text)
         self.numbers += len(numbers)
         self.digits += sum(map(len, numbers))
-        for name, groups in self._groups.items():
-            group = groups.setdefault(row["metadata"].get(name, ""), [0, 0, 0])
+        for name, value in row["metadata"].items():
+            group = self._groups[name].setdefault(value, [0, 0, 0])
             for n, more in enumerate((1, size, len(ids))):
                 group[n] += more
 
@@ -184,7 +187,7 @@ class Count:
         }
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Field of the metadata -> its values with the most text; fields that tell nothing apart are left out."""
+        """Field of the metadata -> its values with the most text."""
         return {
             name: [
                 {
@@ -197,8 +200,7 @@ class Count:
                     groups.items(), key=lambda item: (-item[1][1], item[0])
                 )[:SHOWN]
             ]
-            for name, groups in self._groups.items()
-            if set(groups) - {""}
+            for name, groups in sorted(self._groups.items())
         }
 
 

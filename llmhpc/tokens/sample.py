@@ -28,12 +28,7 @@ from llmhpc.tokens.shards import (
 
 MEASURED_BYTES = 10_000_000  # of held-out text, to measure the tokenizer with
 DOMAIN = "domain"  # of the address, where metadata has none of that name
-FIELDS = (
-    "source",
-    "mix",
-    "language",
-    DOMAIN,
-)  # what texts are told apart by when they are measured
+FIELDS = ("mix", "language", DOMAIN)  # what texts are told apart by when measured
 GROUP_BITS = 20  # groups with the same hash share a budget: bounds what there is to know of them
 SLACK = 1.25  # more than the budget is held, so as not to sort at every document
 SPLITS = ("train", "heldout")
@@ -163,7 +158,8 @@ def pick(
         sample = picked.samples[SPLITS[is_heldout]]
         group = sample.group(number)
         group.size += size
-        sample.hold(group, (key, identity, size, line))
+        # A copy: what orjson returns stands in a block of several times its size.
+        sample.hold(group, (key, identity, size, bytes(memoryview(line))))
     return picked
 
 
