@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Footprint, Phase, Stage, at_least, fraction
+from llmhpc.config import Finding, Footprint, Phase, Stage, at_least, fraction
 from llmhpc.errors import ConfigError
 from llmhpc.files import write_json
 from llmhpc.task import Task
@@ -14,6 +14,10 @@ from llmhpc.task import Task
 BYTES = 256
 OWN = ("<|endoftext|>", "<|pad|>")
 NUMBERS = 100 + 1000  # of two and of three digits
+BASE_GB, GB_PER_SAMPLE_GB = (
+    0.4,
+    3.0,
+)  # of memory, measured with samples of source code; prose takes less
 ENTRY_BYTES = 128  # of a token in tokenizer.json, with its merge, and in vocabulary.parquet
 # Of text like <|user|>: a name within no piece that a text is cut into, so that no merge can make it.
 SPECIAL = re.compile(r"<\|[A-Za-z][\w-]*\|>")
@@ -66,6 +70,17 @@ class Config(Stage):
     def phases(self) -> list[Phase]:
         """Ranks pick from their shards; one task picks from that and trains."""
         return [Phase("pick", self.ranks), Phase("train", 1)]
+
+    def foresee(
+        self, inputs: dict[str, Path], out: Path, *, machine_gb: float | None
+    ) -> list[Finding]:
+        """Memory, by the size of the sample."""
+        wanted, given = BASE_GB + GB_PER_SAMPLE_GB * self.sample_mb / 1000, self.resources.mem_gb
+        if wanted <= given:
+            return []
+        most = int((given - BASE_GB) / GB_PER_SAMPLE_GB * 1000)
+        message = f"sample_mb={self.sample_mb}: takes {wanted:.1f} GB, resources.mem_gb={given:g}; {most} or less, or more memory"
+        return [Finding(message, estimate=True)]
 
     def will_write(self, input_bytes: int) -> Footprint:
         """What the ranks pick, then one folder, whatever was read."""

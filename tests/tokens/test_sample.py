@@ -46,7 +46,7 @@ def sizes(rows, pages):
 @pytest.mark.parametrize("sample_by", ["", "language", "domain"])
 def test_ranks_shards_and_order_change_nothing(pages, write_documents, tmp_path, sample_by):
     found = []
-    for number, (ranks, order) in enumerate(itertools.product((1, 3), (1, -1))):
+    for number, (ranks, order) in enumerate(itertools.product((1, 8), (1, -1))):
         home = tmp_path / str(number)
         step = write_documents(home, pages[::order], shards=3 + number)
         for one in (

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -281,3 +282,12 @@ def test_the_smallest_vocabulary_is_bytes_and_specials_and_needs_no_text():
 def test_a_setting_that_cannot_work_is_refused(field, value, right):
     with pytest.raises(ConfigError, match=re.escape(right)):
         tokenizer.Config(**{field: value})
+
+
+def test_a_sample_that_memory_will_not_hold_is_said_before_the_start():
+    inputs, out = {}, Path("none")
+    assert not tokenizer.Config().foresee(inputs, out, machine_gb=None)
+    (finding,) = tokenizer.Config(sample_mb=4096).foresee(inputs, out, machine_gb=None)
+    assert finding.estimate
+    right = "sample_mb=4096: takes 12.7 GB, resources.mem_gb=2; 533 or less, or more memory"
+    assert finding.message == right
