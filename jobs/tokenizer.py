@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from llmhpc.config import Finding, Footprint, Phase, Stage, at_least, fraction
-from llmhpc.errors import ConfigError
+from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import write_json
 from llmhpc.task import Task
 
@@ -103,6 +103,10 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     folders = [task.home / "work" / f"{rank:05d}" for rank in range(cfg.ranks)]
     picked = sample.gather(folders, size, task.progress)
     train, heldout = picked.samples["train"], picked.samples["heldout"]
+    if cfg.sample_by and set(train.groups) == {sample.group_number("")}:
+        raise StageError(
+            f"sample_by={cfg.sample_by}: no document has it in its metadata; a field that they have, or domain"
+        )
     task.progress(0, 1, "tokenizers", f"merging pairs of {train.size_bytes / 1e6:.0f} MB")
     tokenizer = bpe.train_bpe(
         train.texts(), cfg.vocab_size, cfg.digits.value, cfg.blank_run, cfg.special_tokens

@@ -151,7 +151,7 @@ def pick(
         about = {name: value for name in fields if (value := value_of(document, name))}
         key = 1 - where if is_heldout else where
         name = "" if is_heldout or not sample_by else about.get(sample_by, "")
-        number = hash64(name, b"group") >> HASH_BITS - GROUP_BITS
+        number = group_number(name)
         row = {"id": identity, "text": document["text"], "metadata": about}
         line = orjson.dumps(row | {"key": key, "group": number}, option=orjson.OPT_SORT_KEYS)
         size = len(document["text"].encode())
@@ -161,6 +161,11 @@ def pick(
         # A copy: what orjson returns stands in a block of several times its size.
         sample.hold(group, (key, identity, size, bytes(memoryview(line))))
     return picked
+
+
+def group_number(name: str) -> int:
+    """What stands for a group's name."""
+    return hash64(name, b"group") >> HASH_BITS - GROUP_BITS
 
 
 def value_of(document: dict[str, Any], name: str) -> str:

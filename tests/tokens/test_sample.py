@@ -4,6 +4,8 @@ import itertools
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmhpc.tokens import sample
 from llmhpc.tokens.shards import place, shard_paths
@@ -85,6 +87,38 @@ def test_without_groups_the_documents_at_the_end_of_the_line_are_taken(
     assert abs(one.samples["train"].size_bytes - BUDGET) < 1800
     heldout = {identity for _, identity, _, _ in one.samples["heldout"].rows()}
     assert heldout == {p["id"] for p in pages if place(p["id"]) < 0.1}
+
+
+def plainly(documents, budget):
+    """The same with all documents at hand: the level by trying, then every document by what stands before it."""
+    groups = {}
+    for group, key, identity, size in documents:
+        groups.setdefault(group, []).append((key, identity, size))
+    totals = [sum(size for _, _, size in rows) for rows in groups.values()]
+    level = max(n for n in range(budget + 1) if sum(min(n, t) for t in totals) <= budget)
+    taken = set()
+    for rows in groups.values():
+        start = 0
+        for _, identity, size in sorted(rows, reverse=True):
+            if sum(totals) <= budget or start + size * sample._luck(identity) < level:
+                taken.add(identity)
+            start += size
+    return taken
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50), st.integers(0, 40)), max_size=60),
+    st.integers(1, 400),
+)
+def test_what_is_taken_document_by_document_is_what_all_at_once_would_give(drawn, budget):
+    documents = [(g, key / 50, str(n), size) for n, (g, key, size) in enumerate(drawn)]
+    one = sample.Sample(budget)
+    for name, key, identity, size in documents:
+        group = one.group(name)
+        group.size += size
+        one.hold(group, (key, identity, size, b""))
+    assert {identity for _, identity, _, _ in one.rows()} == plainly(documents, budget)
 
 
 def test_as_much_is_taken_as_the_budget_says_however_many_groups(pages, write_documents, tmp_path):

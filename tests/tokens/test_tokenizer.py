@@ -291,3 +291,30 @@ def test_a_sample_that_memory_will_not_hold_is_said_before_the_start():
     assert finding.estimate
     right = "sample_mb=4096: takes 12.7 GB, resources.mem_gb=2; 533 or less, or more memory"
     assert finding.message == right
+
+
+def test_a_field_that_no_document_has_is_named(inputs, run_stage, tmp_path):
+    config = tokenizer.Config(vocab_size=300, sample_by="planet")
+    with pytest.raises(StageError, match="sample_by=planet: no document has it"):
+        run_stage(config, inputs, tmp_path)
+
+
+def test_without_held_out_documents_there_is_a_tokenizer_and_nothing_measured(
+    inputs, run_stage, tmp_path
+):
+    config = tokenizer.Config(vocab_size=300, heldout_fraction=0)
+    counts = run_stage(config, inputs, tmp_path)
+    assert (counts["heldout_documents"], counts["heldout_bytes_per_token"]) == (0, 0)
+    seen = json.loads((tmp_path / "inspection.json").read_text())
+    assert seen["heldout"]["bytes_per_token"] is None
+
+
+def test_a_model_has_to_have_the_rounded_vocabulary():
+    from llmhpc.planning.compose import compose
+    from llmhpc.planning.plan import plan
+
+    words = ["stages.tokenizer.vocab_size=4000", "stages.tokenizer.vocab_multiple=128"]
+    wrong = "model.vocab_size=4000: 4096, as the tokenizer step has"
+    assert plan(compose(words))
+    with pytest.raises(ConfigError, match=wrong):
+        plan(compose([*words, "stages.train.model.vocab_size=4000"]))
