@@ -7,7 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"errors", "files", "config", "task"}
-CONCERNS = {"sources", "filters", "dedup", "tokens", "models", "train", "evals", "report", "site"}
+CONCERNS = {
+    "sources",
+    "filters",
+    "dedup",
+    "tokens",
+    "models",
+    "train",
+    "evals",
+    "report",
+    "site",
+    "inspection",
+}
 BETWEEN_CONCERNS = {"train": {"models", "tokens"}, "filters": {"tokens"}}
 RECORDS = {"errors", "files", "config", "planning", "handoff"}
 FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may import
