@@ -48,22 +48,23 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     """Write ngrams/model.arpa and ngrams/perplexity.json."""
     from llmhpc.files import write_json
     from llmhpc.filters.models import kneser_ney
-    from llmhpc.tokens import bpe
+    from llmhpc.tokens import sample
     from llmhpc.tokens.shards import shard_paths
 
-    documents, sample, heldout = bpe.pick(
+    picked = sample.pick(
         shard_paths(inputs["documents"]),
         cfg.sample_mb * 1_000_000,
         cfg.heldout_fraction,
-        task.progress,
+        progress=task.progress,
     )
-    texts, unseen = sample.texts(), heldout.texts()
+    texts, unseen = (list(picked.samples[split].texts()) for split in sample.SPLITS)
+    size = picked.samples["train"].size_bytes
     if not texts or not unseen:
         raise StageError(
-            f"heldout_fraction={cfg.heldout_fraction}: holds out {len(unseen)} of {documents} documents; "
+            f"heldout_fraction={cfg.heldout_fraction}: holds out {len(unseen)} of {picked.documents} documents; "
             "some and not all are needed"
         )
-    task.progress(0, 1, "models", f"counting n-grams of {sample.size_bytes / 1e6:.0f} MB")
+    task.progress(0, 1, "models", f"counting n-grams of {size / 1e6:.0f} MB")
     lines = (line for text in texts for line in kneser_ney.sentences(text))
     model = kneser_ney.estimate(lines, cfg.order)
     folder = out / "ngrams"
@@ -81,9 +82,9 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     }  # fmt: skip
     write_json(folder / "perplexity.json", record)
     return {
-        "documents_in": documents,
+        "documents_in": picked.documents,
         "documents": len(texts),
-        "sample_bytes": sample.size_bytes,
+        "sample_bytes": size,
         "ngrams": sum(len(table.rows) for table in model.tables),
         "max_perplexity": limit,
     }

@@ -15,6 +15,7 @@ from llmhpc.report import (
     ledger,
     numbers,
     training,
+    vocabulary,
     work,
 )
 from llmhpc.report.section import Limits, Section
@@ -25,7 +26,7 @@ Progress = Callable[[float, float, str], None]  # done, total, unit
 
 # In the order of the page. A section is a module with TITLE and values(history, limits), which returns
 # what its template shows, or None where the run has nothing of that kind.
-SECTIONS = (headline, work, funnel, ledger, documents, training, evaluation, artifacts)
+SECTIONS = (headline, work, funnel, ledger, documents, vocabulary, training, evaluation, artifacts)
 
 
 def render(

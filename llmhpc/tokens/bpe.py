@@ -1,107 +1,137 @@
 """Trains a byte-level BPE tokenizer (Sennrich et al., arXiv 1508.07909; on bytes as GPT-2 does it)."""
 
-import heapq
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmhpc.errors import StageError
-from llmhpc.tokens.shards import Progress, parse, place, read_lines, silent
 
 EOS = "<|endoftext|>"  # id 0: begins and ends documents
-PAD = "<|pad|>"  # id 1
-SPECIALS = [EOS, PAD]
+PAD = "<|pad|>"  # id 1; a user's own special tokens follow
+SPECIALS = (EOS, PAD)
 BYTES = 256  # the alphabet: with every byte in it nothing is unknown
 MIN_PAIRS = 2  # a merge seen once is a memory of one document, not a unit of the language
-MEASURED_BYTES = 10_000_000  # of held-out text, to know the bytes per token
+Pair = tuple[str, str]
 
-# Pieces that no token crosses, tried in this order. Written for text with code in it; the idea of such a
-# list is GPT-2's (Radford et al., 2019).
-PIECES = [
-    r"'(?i:s|t|d|m|ll|re|ve)(?![\p{L}\p{M}])",  # the end of "it's", but not the start of 'static'
-    r"[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+",  # a word with the one blank, dot or bracket before it
-    r"\p{N}",  # one digit: numbers are spelt the same way everywhere, which makes them easier to count with
-    r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",  # operators and punctuation with the end of their line
-    r"\s*[\r\n]+",  # empty lines and what hangs at the end of a line
-    r"\s+(?!\S)",  # a run of blanks, less the one that goes with the next word: indentation is one token
-    r"\s+",
-]
+BLANK = "\u0120"  # a blank, in the letters that byte-level BPE writes bytes in
 
-
-@dataclass(slots=True)
-class Sample:
-    """Documents with the greatest keys, up to about ``budget_bytes`` of text: the same in any reading order."""
-
-    budget_bytes: int
-    size_bytes: int = 0
-    _heap: list[tuple[float, str, int]] = field(default_factory=list)  # least key first
-
-    def offer(self, key: float, text: str) -> None:
-        """Take the document, and let go of those with the least keys that the budget does not need."""
-        size = len(text.encode())
-        heapq.heappush(self._heap, (key, text, size))
-        self.size_bytes += size
-        while self.size_bytes - self._heap[0][2] >= self.budget_bytes:
-            self.size_bytes -= heapq.heappop(self._heap)[2]
-
-    def texts(self) -> list[str]:
-        """The documents' texts, greatest key first."""
-        return [text for _, text, _ in sorted(self._heap, reverse=True)]
+# How numbers are cut; keys are the values of the tokenizer stage's setting.
+NUMBERS = {
+    # one digit: numbers are spelt the same way everywhere, which makes them easier to count with
+    "split": [r"\p{N}"],
+    # Threes from the right, as commas stand: the digits of two numbers that are added then lie in the same places of
+    # their tokens, and models are better at it (Singh and Strouse, arXiv 2402.14903). What follows a digit is looked
+    # at 30 digits far, so that a million of them take no longer than a million letters; a longer row of digits is
+    # cut from the left up to there.
+    "up_to_999": [r"[0-9]{1,3}(?=(?:[0-9]{3}){0,10}(?![0-9]))", r"[0-9]{1,3}", r"\p{N}"],
+}
 
 
-def pick(
-    shards: list[Path], sample_bytes: int, heldout_fraction: float, progress: Progress = silent
-) -> tuple[int, Sample, Sample]:
-    """(documents read, those to train on, held-out ones to measure with), picked by their ids from all shards.
+def pattern(digits: str) -> str:
+    """Pieces that no token crosses, tried in this order.
 
-    Held-out ones are the first of those that a tokenize stage with this fraction, or a larger one, holds
-    out; the ones to train on start at the other end of the line.
+    Written for text with code in it; the idea of such a list is GPT-2's (Radford et al., 2019).
     """
-    documents, train, heldout = 0, Sample(sample_bytes), Sample(MEASURED_BYTES)
-    for line in read_lines(shards, progress):
-        document = parse(line)
-        where = place(document["id"])
-        if where < heldout_fraction:
-            heldout.offer(-where, document["text"])
-        else:
-            train.offer(where, document["text"])
-        documents += 1
-    return documents, train, heldout
+    pieces = [
+        r"'(?i:s|t|d|m|ll|re|ve)(?![\p{L}\p{M}])",  # the end of "it's", but not the start of 'static'
+        r"[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+",  # a word with the one blank, dot or bracket before it
+        *NUMBERS[digits],
+        r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",  # operators and punctuation with the end of their line
+        r"\s*[\r\n]+",  # empty lines and what hangs at the end of a line
+        r"\s+(?!\S)",  # a run of blanks, less the one that goes with the next word: indentation is one token
+        r"\s+",
+    ]
+    return "|".join(pieces)
 
 
-def train_bpe(texts: list[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of exactly ``vocab_size`` tokens; StageError if the texts have not enough pairs for it."""
-    tokenizer = Tokenizer(models.BPE())
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    digits: str = "split",
+    blank_run: int = 1,
+    special_tokens: Sequence[str] = (),
+) -> Tokenizer:
+    """A tokenizer of exactly ``vocab_size`` tokens; StageError if the texts have not enough pairs for it.
+
+    ``digits`` is a key of NUMBERS; a run of up to ``blank_run`` blanks is one token, whatever the texts have.
+    """
+    numbers = _merges(_numerals(digits), [])
+    specials = [*SPECIALS, *special_tokens]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(numbers),
+        min_frequency=MIN_PAIRS,
+        special_tokens=[AddedToken(name, special=True, normalized=False) for name in specials],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    trained = _tokenizer(models.BPE(), "split")  # digits alone: what they make together is given
+    trained.train_from_iterator(texts, trainer)
+    learned = [(a, b) for a, b in json.loads(trained.to_str())["model"]["merges"]]
+    runs = [BLANK * length for length in range(2, blank_run + 1)]
+    for kept in range(len(learned), -1, -1):  # the rarest make room for runs of blanks
+        merges = numbers + learned[:kept]
+        merges += _merges(runs, merges)
+        ids = _ids(specials, merges)
+        if len(ids) <= vocab_size:
+            break
+    if (size := len(ids)) != vocab_size:
+        raise StageError(
+            f"vocab_size={vocab_size}: needs {vocab_size - size} merges more, the sample has only {len(learned)} "
+            f"pairs that occur {MIN_PAIRS} times or more; {size} or less, or more text (sample_mb)"
+        )
+    tokenizer = _tokenizer(models.BPE(vocab=ids, merges=merges), digits)
+    tokenizer.add_special_tokens(trainer.special_tokens)
+    return tokenizer
+
+
+def _tokenizer(model: models.BPE, digits: str) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex("|".join(PIECES)), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pattern(digits)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MIN_PAIRS,
-        special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIALS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    if (size := tokenizer.get_vocab_size()) != vocab_size:
-        base = BYTES + len(SPECIALS)
-        raise StageError(
-            f"vocab_size={vocab_size}: needs {vocab_size - base} merges, the sample has only {size - base} "
-            f"pairs that occur {MIN_PAIRS} times or more; {size} or less, or more text (sample_mb)"
-        )
     return tokenizer
 
 
-def bytes_per_token(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
-    """(UTF-8 bytes, tokens) of the texts, without ends of documents."""
-    tokens = sum(len(encoding) for encoding in tokenizer.encode_batch_fast(texts))
-    return sum(len(text.encode()) for text in texts), tokens
+def _ids(specials: list[str], merges: list[Pair]) -> dict[str, int]:
+    """Special tokens, bytes, then what is merged, in this order."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = dict.fromkeys([*specials, *alphabet, *(a + b for a, b in merges)])
+    return {name: number for number, name in enumerate(names)}
+
+
+def _numerals(digits: str) -> list[str]:
+    """Numbers of two and of three digits that are tokens by themselves."""
+    lengths = (2, 3) if digits == "up_to_999" else ()
+    return ["".join(of) for length in lengths for of in product("0123456789", repeat=length)]
+
+
+def _merges(words: list[str], merges: list[Pair]) -> list[Pair]:
+    """What ``merges`` lacks to make a token of each word; ``words`` from short to long.
+
+    New merges come last, so that each word is merged as before until nothing before them applies.
+    """
+    letters = set("".join(words))
+    ranks = {pair: n for n, pair in enumerate(merges) if set(pair[0] + pair[1]) <= letters}
+    added: list[Pair] = []
+    for word in words:
+        parts = list(word)
+        while len(parts) > 1:
+            pairs = list(pairwise(parts))
+            place = min(
+                range(len(pairs)), key=lambda n: ranks.get(pairs[n], len(merges) + len(added))
+            )
+            if pairs[place] not in ranks:
+                ranks[pairs[place]] = len(merges) + len(added)
+                added.append(pairs[place])
+            parts[place : place + 2] = ["".join(pairs[place])]
+    return added
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The ids of a text from those of its words: words repeat, so most are encoded only once. The same ids as the tokenizer's.
 
-A text is cut only where the tokenizer's own pieces (``bpe.PIECES``) end whatever stands around, which makes encoding the parts
+A text is cut only where the tokenizer's own pieces (``bpe.pattern``) end whatever stands around, which makes encoding the parts
 the same as encoding the whole:
 
 - before a blank that follows something else than a blank: no piece has a blank behind its first character, but for line ends;
@@ -14,11 +14,12 @@ import re
 from array import array
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from llmhpc.tokens.bpe import PIECES
+from llmhpc.tokens.bpe import pattern
 
 REMEMBERED = 1 << 19  # words, about 100 MB; then all are forgotten
 TYPECODES = {2: "H", 4: "I"}  # of array, by the bytes of a token id
@@ -32,12 +33,19 @@ WORD = re.compile(
 )
 PUNCTUATION = r"!-/:-@\[-`{-~"
 BEFORE = rf"[{BLANK}]*[{PUNCTUATION}]*"
-PART = re.compile(
-    rf"{BEFORE}[A-Za-z]+(?![A-Za-z\x80-\U0010ffff])"
-    rf"|{BEFORE}[0-9]"
-    rf"|[{SPACE}]*[{LINE_END}]+"  # ahead of WORD: behind letters it is no part of a longer piece
-    rf"|{WORD.pattern}"
-)
+DIGITS = {  # as in bpe.NUMBERS
+    "split": "[0-9]",
+    "up_to_999": "[0-9]{1,3}(?=(?:[0-9]{3}){0,10}(?![0-9]))",
+}
+PARTS = {
+    pattern(digits): re.compile(
+        rf"{BEFORE}[A-Za-z]+(?![A-Za-z\x80-\U0010ffff])"
+        rf"|{BEFORE}{number}"
+        rf"|[{SPACE}]*[{LINE_END}]+"  # ahead of WORD: behind letters it is no part of a longer piece
+        rf"|{WORD.pattern}"
+    )
+    for digits, number in DIGITS.items()
+}
 
 
 class Words:
@@ -49,6 +57,7 @@ class Words:
         self._typecode = TYPECODES[dtype.itemsize]
         self._words: dict[str, bytes] = {}
         self._parts: dict[str, bytes] = {}
+        self._part = PARTS[_steps(json.loads(tokenizer.to_str()))[0]["pattern"]["Regex"]]
 
     def encode(self, texts: list[str], end: int) -> list[np.ndarray]:
         """The ids of each text followed by ``end``."""
@@ -62,7 +71,7 @@ class Words:
         if len(self._words) > REMEMBERED:
             self._words.clear()
             self._parts.clear()
-        new = {word: PART.findall(word) for word in words.difference(self._words)}
+        new = {word: self._part.findall(word) for word in words.difference(self._words)}
         self._encode(set(chain.from_iterable(new.values())).difference(self._parts))
         ids = self._parts.__getitem__
         self._words |= {word: b"".join(map(ids, parts)) for word, parts in new.items()}
@@ -77,7 +86,7 @@ class Words:
 def has_known_pieces(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer cuts texts as ``bpe.train_bpe`` has it, and does nothing else to them."""
     model = json.loads(tokenizer.to_str())
-    steps = (model["pre_tokenizer"] or {}).get("pretokenizers", [])
+    steps = _steps(model)
     return (
         model["model"]["type"] == "BPE"
         and not model["model"]["dropout"]
@@ -85,9 +94,13 @@ def has_known_pieces(tokenizer: Tokenizer) -> bool:
         and model["truncation"] is None
         and all(token["special"] for token in model["added_tokens"])
         and [step["type"] for step in steps] == ["Split", "ByteLevel"]
-        and steps[0]["pattern"] == {"Regex": "|".join(PIECES)}
+        and steps[0]["pattern"].get("Regex") in PARTS
         and steps[0]["behavior"] == "Isolated"
         and not steps[0]["invert"]
         and not steps[1]["add_prefix_space"]
         and not steps[1]["use_regex"]
     )
+
+
+def _steps(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
+    return (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])

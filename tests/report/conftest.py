@@ -6,6 +6,7 @@ import math
 import random
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
@@ -222,12 +223,30 @@ def inspect_step(run):
     return run.step("inspect", inputs=inputs, files=files, counts={"lines": 4, "samples": 30})
 
 
+def inspected():
+    """The files of the inspection of a small tokenizer."""
+    from llmhpc.tokens import bpe, inspection, sample
+    from llmhpc.tokens.shards import shard_paths
+
+    with TemporaryDirectory() as home:
+        step = Path(home)
+        (step / "documents").mkdir()
+        (step / "documents/0.jsonl.zst").write_bytes(documents("seen", [], 60, text=EVIL))
+        picked = sample.pick(shard_paths(step), 1_000_000, 0.2)
+        train, heldout = picked.samples["train"], picked.samples["heldout"]
+        seen = inspection.inspect(bpe.train_bpe(train.texts(), 320), train, heldout, step)
+        return {
+            "inspection.json": json.dumps(seen).encode(),
+            "vocabulary.parquet": (step / "vocabulary.parquet").read_bytes(),
+        }
+
+
 def token_steps(run, shuffle):
     tokenizer = run.step(
         "tokenizer",
         inputs={"documents": shuffle},
         counts={"documents_in": 1013, "documents": 980, "vocab_size": 4096},
-        files={"tokenizer/tokenizer.json": b"{}"},
+        files={"tokenizer/tokenizer.json": b"{}", **inspected()},
         seconds=6.4,
     )
     index = {

@@ -157,6 +157,17 @@ def test_the_ledger_shows_every_rule_and_every_domain_that_was_kept(finished):
     assert "quality of documents of dedup" in page_of_finished(finished)
 
 
+def test_the_tokenizer_is_shown_with_what_it_makes_of_which_texts(finished):
+    (inspection,) = finished.parent.glob("tokenizer-*/inspection.json")
+    seen = json.loads(inspection.read_text())
+    elements = Elements(page_of_finished(finished))
+    values = [seen["heldout"]["bytes_per_token"], seen["last"]["first"][0]["seen"]]
+    values += [group["bytes_per_token"] for group in seen["groups"]["language"]]
+    assert set(values) <= set(elements.values)
+    assert "3.14159, 2024-02-29" in elements.text
+    assert seen["longest"]["first"][0]["token"].replace(" ", "\u2423") in elements.text
+
+
 def test_examples_show_different_reasons_before_more_of_the_same(finished):
     text = Elements(page_of(finished, examples=2)).text
     assert len(re.findall(r"\bde: \d+ < 50", text)) == 1

@@ -1,7 +1,11 @@
+import json
 import os
 import random
+import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -9,7 +13,7 @@ from tokenizers import Tokenizer
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.jobs import tokenizer
 from llmhpc.tokens import bpe
-from llmhpc.tokens.shards import place, shard_paths
+from llmhpc.tokens.shards import place
 
 CODE = "def add(a, b):\n    if a:\n\t\treturn a + b  # sum\n    return 12345.6789\n\n\n"
 TEXTS = [
@@ -127,11 +131,93 @@ def test_indentation_is_one_token_and_goes_before_the_word(plain):
         ("end   ", ["end", "   "]),
     ],
 )  # fmt: skip
-def test_text_is_cut_where_the_pattern_says(text, pieces):
+@pytest.mark.parametrize("digits", bpe.NUMBERS)
+def test_text_is_cut_where_the_pattern_says(digits, text, pieces):
+    assert cut(digits, text) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("1 12 123", ["1", " ", "12", " ", "123"]),
+        ("1234", ["1", "234"]),
+        ("12345678", ["12", "345", "678"]),
+        ("x65536=3.14159", ["x", "65", "536", "=", "3", ".", "14", "159"]),
+        ("12\u0663\u0664", ["12", "\u0663", "\u0664"]),
+        ("9" * 33, ["999"] * 11),
+        ("9" * 40, ["999"] * 3 + ["9"] + ["999"] * 10),
+    ],
+)
+def test_numbers_are_cut_in_threes_from_the_right(text, pieces):
+    assert cut("up_to_999", text) == pieces
+
+
+def test_a_million_digits_take_no_longer_than_a_million_letters():
+    begun = time.process_time()
+    assert len(cut("up_to_999", "7" * 300_000)) >= 100_000
+    assert time.process_time() - begun < 20
+
+
+def cut(digits, text):
     from tokenizers import Regex, pre_tokenizers
 
-    split = pre_tokenizers.Split(Regex("|".join(bpe.PIECES)), behavior="isolated")
-    assert [piece for piece, _ in split.pre_tokenize_str(text)] == pieces
+    split = pre_tokenizers.Split(Regex(bpe.pattern(digits)), behavior="isolated")
+    return [piece for piece, _ in split.pre_tokenize_str(text)]
+
+
+@pytest.fixture(scope="module")
+def rich():
+    """A tokenizer with every setting, learnt from little text."""
+    specials = ["<|user|>", "<|assistant|>"]
+    return bpe.train_bpe([CODE * 9, *TEXTS * 2], 1450, "up_to_999", 24, specials)
+
+
+def test_every_number_of_one_to_three_digits_is_a_token(rich):
+    for length in 1, 2, 3:
+        for number in range(10**length):
+            assert len(rich.encode(f"{number:0{length}d}").ids) == 1
+    assert rich.encode("1234567 + 7").tokens == ["1", "234", "567", "\u0120+", "\u0120", "7"]
+    assert rich.get_vocab_size() == 1450
+
+
+def test_every_run_of_blanks_up_to_the_setting_is_a_token(rich):
+    assert [len(rich.encode(" " * n).ids) for n in range(1, 25)] == [1] * 24
+    assert rich.encode("if a:\n" + " " * 24 + "return").tokens[3] == "\u0120" * 23
+    assert rich.decode(rich.encode("x" + " " * 100 + "y").ids) == "x" + " " * 100 + "y"
+
+
+def test_every_token_of_a_merge_is_the_merge_of_two_others(rich):
+    model = json.loads(rich.to_str())["model"]
+    made = [a + b for a, b in model["merges"]]
+    assert len(set(made)) == 1450 - 256 - 4
+    assert sorted(model["vocab"].values()) == list(range(1450))
+
+
+def test_special_tokens_follow_the_own_ones_and_no_text_gets_their_ids(rich, tmp_path):
+    from transformers import AutoTokenizer
+
+    from llmhpc.tokens.encode import open_encoder
+
+    assert [rich.token_to_id(name) for name in ("<|user|>", "<|assistant|>")] == [2, 3]
+    bpe.save(rich, tmp_path / "tokenizer")
+    (ids,) = open_encoder(tmp_path, "auto").encode(["<|user|>x<|assistant|>"])
+    assert min(ids[:-1]) > 3
+    opened = AutoTokenizer.from_pretrained(tmp_path / "tokenizer", local_files_only=True)
+    assert opened.encode("<|user|>x")[0] == 2
+    assert opened.decode(opened.encode("<|user|>x"), skip_special_tokens=True) == "x"
+
+
+def test_a_further_special_token_leaves_the_ids_of_the_others_as_they_are():
+    ids = [bpe.train_bpe(["x"], 258 + n, special_tokens=["<|a|>", "<|b|>"][:n]) for n in (1, 2)]
+    assert [t.token_to_id("<|a|>") for t in ids] == [2, 2]
+
+
+def test_the_vocabulary_is_a_multiple_and_merges_fill_it(inputs, run_stage, tmp_path):
+    config = tokenizer.Config(vocab_size=500, vocab_multiple=128)
+    assert config.vocab_size == 512
+    assert run_stage(config, inputs, tmp_path)["vocab_size"] == 512
+    opened = Tokenizer.from_file(str(tmp_path / "tokenizer/tokenizer.json"))
+    assert opened.get_vocab_size() == 512 == len(set(opened.get_vocab().values()))
 
 
 def test_counts_say_what_was_read_sampled_and_measured(trained, pages):
@@ -143,23 +229,11 @@ def test_counts_say_what_was_read_sampled_and_measured(trained, pages):
     assert 1.5 < counts["heldout_bytes_per_token"] < 6
 
 
-def test_the_sample_is_the_same_for_any_shards_and_fits_its_budget(
-    inputs, pages, write_documents, tmp_path
-):
-    _, sample, heldout = bpe.pick(shard_paths(inputs["documents"]), 20_000, 0.1)
-    other = shard_paths(write_documents(tmp_path, pages[::-1], shards=7))
-    _, again, heldout_again = bpe.pick(other, 20_000, 0.1)
-    assert sample.texts() == again.texts()
-    assert heldout.texts() == heldout_again.texts()
-    assert 20_000 <= sample.size_bytes < 22_000
-    assert not set(sample.texts()) & set(heldout.texts())
-
-
 def test_other_threads_and_hash_seeds_make_the_same_bytes(trained, inputs, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from llmhpc.tokens import bpe, shards\n"
-        "_, sample, _ = bpe.pick(shards.shard_paths(Path(sys.argv[1])), 512_000_000, 0.1)\n"
-        "bpe.save(bpe.train_bpe(sample.texts(), 600), Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from llmhpc.tokens import bpe, sample, shards\n"
+        "picked = sample.pick(shards.shard_paths(Path(sys.argv[1])), 512_000_000, 0.1)\n"
+        "bpe.save(bpe.train_bpe(picked.samples['train'].texts(), 600), Path(sys.argv[2]))"
     )
     for threads in "1", "3":
         folder = tmp_path / threads
@@ -172,7 +246,7 @@ def test_other_threads_and_hash_seeds_make_the_same_bytes(trained, inputs, tmp_p
 
 def test_too_little_text_for_the_vocabulary_says_how_far_it_would_go():
     with pytest.raises(
-        StageError, match=r"vocab_size=9000: needs 8742 merges, .* only (\d+) pairs"
+        StageError, match=r"vocab_size=9000: needs \d+ merges more, .* only (\d+) pairs"
     ) as caught:
         bpe.train_bpe([CODE * 2], 9000)
     possible = int(str(caught.value).split(" or less")[0].split()[-1])
@@ -180,15 +254,67 @@ def test_too_little_text_for_the_vocabulary_says_how_far_it_would_go():
 
 
 def test_the_smallest_vocabulary_is_bytes_and_specials_and_needs_no_text():
-    assert bpe.train_bpe(["x"], tokenizer.SMALLEST).get_vocab_size() == bpe.BYTES + len(
-        bpe.SPECIALS
+    assert tokenizer.Config(vocab_size=258).vocab_size == bpe.BYTES + len(bpe.SPECIALS)
+    assert bpe.train_bpe(["x"], 258).get_vocab_size() == 258
+    full = tokenizer.Config(
+        vocab_size=1384,
+        digits=tokenizer.Digits.up_to_999,
+        blank_run=24,
+        special_tokens=["<|u|>", "<|a|>", "<|t|>"],
     )
+    made = bpe.train_bpe(["x"], full.vocab_size, "up_to_999", 24, full.special_tokens)
+    assert made.get_vocab_size() == 1384
 
 
 @pytest.mark.parametrize(
     ("field", "value", "right"),
-    [("vocab_size", 257, "258 or more"), ("sample_mb", 0, "1 or more"), ("ranks", 2, "one task")],
+    [
+        ("vocab_size", 257, "vocab_size=257: 258 or more"),
+        ("sample_mb", 0, "sample_mb=0: 1 or more"),
+        ("vocab_multiple", 0, "vocab_multiple=0: 1 or more"),
+        ("blank_run", 0, "blank_run=0: 1 or more"),
+        ("special_tokens", ["user"], "special_tokens.0='user': a name like <|user|>"),
+        ("special_tokens", ["<|-|>"], "special_tokens.0='<|-|>': a name like <|user|>"),
+        ("special_tokens", ["<|a|>", "<|a|>"], "special_tokens.1='<|a|>': is there already"),
+        ("special_tokens", [bpe.EOS], f"special_tokens.0='{bpe.EOS}': is there already"),
+    ],
 )
 def test_a_setting_that_cannot_work_is_refused(field, value, right):
-    with pytest.raises(ConfigError, match=f"{field}={value}: .*{right}"):
+    with pytest.raises(ConfigError, match=re.escape(right)):
         tokenizer.Config(**{field: value})
+
+
+def test_a_sample_that_memory_will_not_hold_is_said_before_the_start():
+    inputs, out = {}, Path("none")
+    assert not tokenizer.Config().foresee(inputs, out, machine_gb=None)
+    (finding,) = tokenizer.Config(sample_mb=4096).foresee(inputs, out, machine_gb=None)
+    assert finding.estimate
+    right = "sample_mb=4096: takes 12.7 GB, resources.mem_gb=2; 533 or less, or more memory"
+    assert finding.message == right
+
+
+def test_a_field_that_no_document_has_is_named(inputs, run_stage, tmp_path):
+    config = tokenizer.Config(vocab_size=300, sample_by="planet")
+    with pytest.raises(StageError, match="sample_by=planet: no document has it"):
+        run_stage(config, inputs, tmp_path)
+
+
+def test_without_held_out_documents_there_is_a_tokenizer_and_nothing_measured(
+    inputs, run_stage, tmp_path
+):
+    config = tokenizer.Config(vocab_size=300, heldout_fraction=0)
+    counts = run_stage(config, inputs, tmp_path)
+    assert (counts["heldout_documents"], counts["heldout_bytes_per_token"]) == (0, 0)
+    seen = json.loads((tmp_path / "inspection.json").read_text())
+    assert seen["heldout"]["bytes_per_token"] is None
+
+
+def test_a_model_has_to_have_the_rounded_vocabulary():
+    from llmhpc.planning.compose import compose
+    from llmhpc.planning.plan import plan
+
+    words = ["stages.tokenizer.vocab_size=4000", "stages.tokenizer.vocab_multiple=128"]
+    wrong = "model.vocab_size=4000: 4096, as the tokenizer step has"
+    assert plan(compose(words))
+    with pytest.raises(ConfigError, match=wrong):
+        plan(compose([*words, "stages.train.model.vocab_size=4000"]))

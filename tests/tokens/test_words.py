@@ -4,10 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from llmhpc.tokens import words
-from llmhpc.tokens.bpe import EOS, train_bpe
+from llmhpc.tokens.bpe import EOS, NUMBERS, train_bpe
 from llmhpc.tokens.encode import Encoder
 
 DTYPE = np.dtype("<u2")
@@ -15,14 +17,16 @@ ALPHABET = [
     *" \n\t\r\v\f\x1c\x1f\x7f\0\x85\xa0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff",
     *"aZsStdlmreveé\u0301ßſ中文あ𝒳٣½①0129_-'\"’(){}[]<>.,;:!?#@…€🙂👍🏽\u0378",
     *("'s", "'LL", "don't", "  ", "\n\n", "\r\n", "    ", "the", " of", "x1", EOS),
+    *("123", "4567", "1,000.5", "12٣", "9" * 33, "9" * 35, "<|user|>"),
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(prose):
+@pytest.fixture(scope="module", params=NUMBERS)
+def tokenizer(prose, request):
     texts = [document["text"] for document in prose(60)]
     code = "def f(x):\n    return {'a': x + 1}  # don't\n\n\n" * 20
-    tokenizer = train_bpe([*texts, code, code.upper()], 600)
+    vocab_size = {"split": 600, "up_to_999": 1700}[request.param]
+    tokenizer = train_bpe([*texts, code, code.upper()], vocab_size, request.param, 24, ["<|user|>"])
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -38,6 +42,19 @@ def test_any_mixture_of_characters_gets_the_tokenizers_own_ids(tokenizer):
     both = encoder(tokenizer)
     for text, quick, slow in zip(texts, both.encode(texts), both.reference(texts), strict=True):
         assert np.array_equal(quick, slow), repr(text)
+
+
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=st.one_of(
+        st.text(), st.lists(st.sampled_from(ALPHABET)).map("".join), st.from_regex(r"[0-9 ,.xé-]*")
+    )
+)
+def test_any_text_at_all_gets_the_tokenizers_own_ids(tokenizer, text):
+    both = encoder(tokenizer)
+    assert both.encode([text])[0].tolist() == both.reference([text])[0].tolist()
 
 
 def test_what_is_forgotten_is_learnt_again(tokenizer, monkeypatch):
