@@ -7,8 +7,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"errors", "files", "config", "task"}
-CONCERNS = {"sources", "filters", "dedup", "tokens", "models", "train", "evals", "report", "site"}
-BETWEEN_CONCERNS = {"train": {"models", "tokens"}, "filters": {"tokens"}}
+CONCERNS = {
+    "sources",
+    "filters",
+    "dedup",
+    "generation",
+    "tokens",
+    "models",
+    "train",
+    "evals",
+    "report",
+    "site",
+}
+BETWEEN_CONCERNS = {
+    "train": {"models", "tokens"},
+    "filters": {"tokens"},
+    "generation": {"dedup", "tokens"},
+}
 RECORDS = {"errors", "files", "config", "planning", "handoff"}
 FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may import
     "errors": set(),
