@@ -15,6 +15,7 @@ from llmhpc.task import Task
 
 MODEL = "model"
 CHARACTERS_PER_TOKEN = 4  # of English, about
+INFLATED = 3  # times the compressed size, about
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,22 +81,25 @@ class Config(Stage):
     def outline(self, inputs: dict[str, Path]) -> str:
         """Requests and tokens: where somebody is paid for them, what it will cost."""
         manifest = read_json(inputs[DOCUMENTS] / "manifest.json") if DOCUMENTS in inputs else None
-        counts = (manifest or {}).get("counts", {})
-        documents, text = (
-            counts.get("documents", 0),
-            counts.get("text_bytes", counts.get("characters", 0)),
-        )
+        made = manifest or {"counts": {}, "files": {}}
+        shards = [
+            file["bytes"] for name, file in made["files"].items() if name.startswith(DOCUMENTS)
+        ]
+        documents = made["counts"].get("documents", 0)
+        text = made["counts"].get("text_bytes", INFLATED * sum(shards))
         requests = self.recipe.requests(documents, text)
         if not requests:
             return "how many requests is known once its documents are there"
         read = requests * self.recipe.prompt_characters() // CHARACTERS_PER_TOKEN
         written = requests * self.sampling.max_new_tokens
-        return f"about {requests:,} requests, at most {read:,} tokens of prompts and {written:,} of answers"
+        return (
+            f"about {requests:,} requests with {read:,} tokens, and {written:,} of answers at most"
+        )
 
     def will_write(self, input_bytes: int) -> Footprint:
         """Prompts and answers, as they come and compressed."""
         each = self.recipe.prompt_characters() + CHARACTERS_PER_TOKEN * self.sampling.max_new_tokens
-        return Footprint(2 * each * self.recipe.requests(0, 2 * input_bytes), 3 * self.ranks)
+        return Footprint(2 * each * self.recipe.requests(0, INFLATED * input_bytes), 3 * self.ranks)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

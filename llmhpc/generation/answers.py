@@ -84,6 +84,7 @@ class _Asker:
         self.fatal: StageError | None = None
         self.begun = self.looked = time.monotonic()
         self.tokens = 0
+        self.unsaid = False  # that something new is safe
 
     def run(self) -> None:
         going: dict[Future[list[Answer]], Numbered] = {}
@@ -99,7 +100,7 @@ class _Asker:
                     break
             while going:  # what is on its way may be paid for
                 self._collect(going)
-        self.task.saved()
+        self._say_saved()
         if self._stops():
             raise self.fatal or self.failures[0]
 
@@ -115,6 +116,7 @@ class _Asker:
                 self.fatal = self.fatal or error
         if answers:
             self.journal.add(answers)
+            self.unsaid = True
             self.tokens += sum(answer.completion_tokens for _, answer in answers)
         self._tell()
 
@@ -125,11 +127,17 @@ class _Asker:
         self.task.progress(self.journal.answered, total, "requests", f"{rate:,.0f} tokens/s")
         if now - self.looked >= LOOK_EVERY_S:
             self.looked = now
-            self.task.saved()
+            self._say_saved()
             if self.task.superseded():
                 self.fatal = StageError(
                     "this task was started again; the newer start has its answers"
                 )
+
+    def _say_saved(self) -> None:
+        """Only of new answers: a start without any is a failure, and failures have a limit."""
+        if self.unsaid:
+            self.unsaid = False
+            self.task.saved()
 
     def _stops(self) -> bool:
         allowed = self.asking.unanswered_share * len(self.journal.keys)

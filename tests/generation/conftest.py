@@ -51,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, answer: bytes, fault):
         status = fault if isinstance(fault, int) else 200
-        if fault == "garbage":
+        kind = "text/html" if fault == "page" else "application/json"
+        if fault in ("garbage", "page"):
             answer = b"<html>proxy</html>"
         elif fault == "no choices":
             answer = b'{"id": "x", "object": "x", "created": 0, "model": "m", "choices": []}'
@@ -60,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "hang":
             time.sleep(3)
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         if fault == "half":

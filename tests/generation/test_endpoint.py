@@ -1,6 +1,7 @@
 """A rank asks a real server over HTTP, and what comes back becomes documents or is set aside."""
 
 import json
+import re
 import time
 from collections import Counter
 
@@ -8,6 +9,7 @@ import pytest
 
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.generation.backends import endpoint
+from llmhpc.planning.compose import compose
 from llmhpc.planning.plan import fingerprint, plain
 
 from .conftest import MODEL, lessons, restyle, spoken
@@ -92,7 +94,24 @@ def test_what_is_no_document_is_set_aside_by_its_reason(
     assert "truncated" not in kept["reasons"]
 
 
-@pytest.mark.parametrize("fault", [429, 500, 503, "half", "garbage", "no choices"])
+@pytest.mark.parametrize("option", ["cosmopedia", "rephrase"])
+def test_the_refusals_in_conf_are_refusals_and_no_texts(option):
+    words = ["pipeline=synthetic", f"stage/generate@stages.generate={option}"]
+    patterns = compose([*words, "stages.generate.backend.model=m"]).stages["generate"].refusals
+    for text, refused in {
+        "I'm sorry, but I can't help with that.": True,
+        "I am very sorry, this topic": True,
+        "I cannot assist with that request.": True,
+        "As an AI language model, I have no": True,
+        "Unfortunately, I am not able": True,
+        "I cannot see the river from here, said the child.": False,
+        "Sorry is a word that costs little.": False,
+        "As an aid to memory, draw a map.": False,
+    }.items():
+        assert any(re.match(p, text, re.IGNORECASE) for p in patterns) is refused, text
+
+
+@pytest.mark.parametrize("fault", [429, 500, 503, "half", "garbage", "page", "no choices"])
 def test_a_fault_that_passes_costs_a_second_try(fault, server, asks, run_stage, tmp_path):
     server.fault = lambda number, prompt: fault if number in (2, 9) else None
     counts = run_stage(asks(), {}, tmp_path)
@@ -125,6 +144,24 @@ def test_an_address_where_nobody_listens_is_named(asks, run_stage, tmp_path):
         StageError, match=r"http://127.0.0.1:9/v1/: no answer after 1 tries .*refused"
     ):
         run_stage(cfg, {}, tmp_path)
+
+
+def test_an_answer_that_is_none_ends_the_task_in_one_line(server, asks, run_stage, tmp_path):
+    server.fault = lambda number, prompt: "no choices"
+    with pytest.raises(StageError, match="no answer after 1 tries .no choices in"):
+        run_stage(asks(backend={"retries": 0}), {}, tmp_path)
+
+
+def test_a_start_without_an_answer_does_not_count_as_saved(server, asks, run_stage, tmp_path):
+    server.fault = lambda number, prompt: 500
+    with pytest.raises(StageError):
+        run_stage(asks(backend={"retries": 0}), {}, tmp_path)
+    assert not list(tmp_path.glob("progress/*.saved.json"))
+    (tmp_path / "scratch").rename(tmp_path / "old")
+    server.fault = lambda number, prompt: 500 if len(server.bodies) > 12 else None
+    with pytest.raises(StageError):
+        run_stage(asks(backend={"retries": 0}), {}, tmp_path)
+    assert list(tmp_path.glob("progress/*.saved.json"))
 
 
 @pytest.mark.parametrize("status", [401, 404])

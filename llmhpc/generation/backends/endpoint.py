@@ -22,6 +22,10 @@ NO_KEY = "none"  # servers of one's own ask for none, the client does
 MALFORMED_S = 1.0  # before a request is sent again whose answer could not be read
 
 
+class MalformedError(ValueError):
+    """What a server sent is not as OpenAI's API has it."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Config(Backend):
     """Where the server is and how it is treated. None of that is part of what is made, only the model is.
@@ -88,31 +92,35 @@ def open_backend(cfg: Config, sampling: Sampling, folder: Path | None, rank: int
 
 
 def _answer(cfg: Config, client: "OpenAI", sampling: Sampling, prompt: str, seed: int) -> Answer:
-    """The server's answer. The client itself tries again after 408, 409, 429, 5xx and lost connections."""
+    """The server's answer, or its refusal of this prompt."""
     import openai
 
     try:
-        for left in reversed(range(cfg.retries + 1)):
-            try:
-                return _read(_send(cfg, client, sampling, prompt, seed), cfg.model)
-            except (json.JSONDecodeError, AttributeError, TypeError, IndexError):
-                if not left:
-                    raise
-                time.sleep(MALFORMED_S)
+        return _tried(cfg, client, sampling, prompt, seed)
     except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
         return rejected(_line(error), cfg.model)
-    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+    except (
+        openai.APIConnectionError,
+        openai.RateLimitError,
+        openai.InternalServerError,
+        MalformedError,
+    ) as error:
         raise UnansweredError(
             f"{client.base_url}: no answer after {cfg.retries + 1} tries ({_line(error)});"
             " what was answered is kept, launch again to ask for the rest"
         ) from error
     except openai.APIStatusError as error:  # a wrong key, a model that is not there
         raise StageError(f"{client.base_url} refuses model={cfg.model}: {_line(error)}") from error
-    except (json.JSONDecodeError, AttributeError, TypeError, IndexError) as error:
-        raise UnansweredError(
-            f"{client.base_url}: what it answers is not as OpenAI's API has it ({error})"
-        ) from error
-    raise AssertionError  # the loop returns or raises
+
+
+def _tried(cfg: Config, client: "OpenAI", sampling: Sampling, prompt: str, seed: int) -> Answer:
+    """Asks again where the answer cannot be read; after 408, 409, 429, 5xx and lost connections the client does."""
+    for _ in range(cfg.retries):
+        try:
+            return _read(_send(cfg, client, sampling, prompt, seed), cfg.model)
+        except MalformedError:
+            time.sleep(MALFORMED_S)
+    return _read(_send(cfg, client, sampling, prompt, seed), cfg.model)
 
 
 def _send(cfg: Config, client: "OpenAI", sampling: Sampling, prompt: str, seed: int) -> Any:
@@ -123,16 +131,23 @@ def _send(cfg: Config, client: "OpenAI", sampling: Sampling, prompt: str, seed: 
         "max_tokens": sampling.max_new_tokens,
         "seed": seed,
     }
-    if cfg.chat:
-        messages: Any = [{"role": "user", "content": prompt}]
-        return client.chat.completions.create(messages=messages, **how)
-    return client.completions.create(prompt=prompt, **how)
+    try:
+        if cfg.chat:
+            messages: Any = [{"role": "user", "content": prompt}]
+            return client.chat.completions.create(messages=messages, **how)
+        return client.completions.create(prompt=prompt, **how)
+    except json.JSONDecodeError as error:
+        raise MalformedError(f"not JSON: {error}") from error
 
 
 def _read(response: Any, model: str) -> Answer:
-    """Raises AttributeError, TypeError or IndexError for what is no answer: the client checks nothing."""
-    choice, usage = response.choices[0], response.usage
-    text = choice.message.content if hasattr(choice, "message") else choice.text
+    """The client checks nothing: a page of a proxy is a string to it."""
+    choices, usage = getattr(response, "choices", None), getattr(response, "usage", None)
+    if not choices:
+        raise MalformedError(f"no choices in {str(response)[:80]}")
+    choice = choices[0]
+    message = getattr(choice, "message", None)
+    text = getattr(choice, "text", None) if message is None else message.content
     return Answer(
         text=text or "",
         finish_reason=choice.finish_reason or "",
