@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
+from llmhpc.dedup import minhash
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.generation.backends import endpoint
+from llmhpc.jobs import dedup, filter
 from llmhpc.planning.compose import compose
 from llmhpc.planning.plan import fingerprint, plain
 
@@ -231,3 +233,19 @@ def test_an_address_is_checked_before_the_start(url):
     with pytest.raises(ConfigError, match="urls") as raised:
         endpoint.Config(urls=[url], model="m")
     assert "secret" not in str(raised.value)
+
+
+def test_filter_and_dedup_take_the_documents_as_they_are(
+    asks, run_stage, prose, write_documents, read_documents, tmp_path
+):
+    pages = write_documents(tmp_path / "pages", prose(8, words=100))
+    run_stage(asks(restyle(), ranks=2), {"documents": pages}, tmp_path / "generate")
+    run_stage(filter.Config(), {"pages": tmp_path / "generate"}, tmp_path / "filter")
+    method = minhash.Config()
+    run_stage(dedup.Config(method=method), {"documents": tmp_path / "filter"}, tmp_path / "dedup")
+    kept = {d["id"]: d for d in read_documents(tmp_path / "dedup")}
+    made = {d["id"]: d for d in read_documents(tmp_path / "generate")}
+    assert len(kept) == len(made) > 0
+    for identity, document in made.items():
+        assert kept[identity]["text"] == document["text"]
+        assert document["metadata"].items() <= kept[identity]["metadata"].items()
