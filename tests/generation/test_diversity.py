@@ -35,6 +35,16 @@ def test_copies_are_counted_and_make_the_texts_less_diverse(reports):
     assert copied["compression_ratio"] > 1.2 * varied["compression_ratio"]
 
 
+def test_distinct_ngrams_are_counted_as_by_a_set(prose, with_copies, write_documents, tmp_path):
+    documents = [*with_copies(prose(40), 20), {"text": "of three words", "id": "short"}]
+    documents = [d | {"metadata": {}} for d in documents]
+    found = diversity.report(write_documents(tmp_path / "x", documents), 100, silent)["all"]
+    for length in range(1, 5):
+        rows = [d["text"].lower().split() for d in documents]
+        grams = [tuple(row[n : n + length]) for row in rows for n in range(len(row) - length + 1)]
+        assert found["distinct_ngrams"][str(length)] == round(len(set(grams)) / len(grams), 4)
+
+
 def test_two_texts_have_the_similarity_of_their_ngrams(prose, write_documents, tmp_path):
     document, more = prose(2, words=200)
     # 146 of 246 different 5-grams in common

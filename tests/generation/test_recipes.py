@@ -130,7 +130,7 @@ def test_a_wrong_setting_of_rephrase_is_named(settings, message):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["stage/generate@stages.generate=cosmopedia"], "recipe.seed_template is empty: needs.documents"),
+    (["stage/generate@stages.generate=cosmopedia", "stages.generate.recipe.seed_template=''"], "recipe.seed_template is empty: needs.documents"),
     (["~stages.generate.needs.documents"], "stages.generate.needs.documents is not set"),
     (["backend@stages.generate.backend=transformers", "stages.generate.backend.model=''"],
      "stages.generate.backend.model is not set"),
@@ -144,3 +144,11 @@ def test_the_dry_run_says_how_much_will_be_asked():
     words = ["pipeline=synthetic", "stage/generate@stages.generate=cosmopedia"]
     stage = compose(words).stages["generate"]
     assert stage.outline({}).startswith("about 144 requests with ")
+
+
+def test_a_table_of_a_chosen_recipe_can_be_filled_on_the_command_line():
+    words = ["pipeline=synthetic", "stages.generate.recipe.shares={simple: 0.5}"]
+    assert compose(words).stages["generate"].recipe.shares == {"simple": 0.5}
+    words = ["pipeline=synthetic", "stage/generate@stages.generate=cosmopedia"]
+    counts = compose([*words, "stages.generate.recipe.counts={bread/*/*: 5}"]).stages["generate"]
+    assert counts.recipe.requests(0, 0) == 5 * 12 + 5 * 12 * 2

@@ -28,7 +28,7 @@ class Config(Recipe):
     audiences: dict[str, str] = field(default_factory=dict)
     styles: dict[str, str] = field(default_factory=dict)
     template: str = "{style}\n\nSubject: {topic}\nAudience: {audience}\n{seed}"
-    seed_template: str = ""  # with {text}: stands for {seed} where there are seed texts
+    seed_template: str = ""  # with {text}: stands for {seed} where needs.documents gives seed texts
     each: int = 1  # requests of a combination
     # topic/audience/style, each with * and ?, -> requests of these instead; the last that fits counts
     counts: dict[str, int] = field(default_factory=dict)
@@ -69,14 +69,10 @@ class Config(Recipe):
         return {cell: count for cell, count in cells.items() if count}
 
     def check_documents(self, has_step: bool) -> None:
-        """Raise ConfigError unless seed texts have a place to be, and a place has seed texts."""
+        """Raise ConfigError if seed texts have no place to be."""
         if has_step and not self.seed_template:
             raise ConfigError(
                 "seed_template is empty: needs.documents gives seed texts; where {text} stands"
-            )
-        if self.seed_template and not has_step:
-            raise ConfigError(
-                "seed_template: it is used with needs.documents, a step that writes documents/"
             )
 
     def requests(self, documents: int, text_bytes: int) -> int:
