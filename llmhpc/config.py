@@ -139,6 +139,10 @@ class Stage:
         """
         return []
 
+    def outline(self, inputs: dict[str, Path]) -> str:
+        """What this stage will do, in numbers that a plan should show; ``inputs`` may not be sealed yet."""
+        return ""
+
     def will_write(self, input_bytes: int) -> Footprint:
         """How much this stage writes if its inputs have ``input_bytes`` (0: not known)."""
         return Footprint(input_bytes, self.ranks)

@@ -62,6 +62,7 @@ def show_plan(steps: list[Step], plans: dict[str, list[Step]]) -> None:
             remade.add(step.out)
             if state.word == TO_RUN:
                 why = reason_to_run(step, remade)
+            why = "; ".join(filter(None, (why, step.stage.outline(step.inputs))))
         tasks = "+".join(str(phase.ranks) for phase in step.stage.phases())
         points = [label for label, own in plans.items() if step in own]
         if len(points) < len(plans):

@@ -18,7 +18,8 @@ class Task:
     """Rank ``rank`` of ``ranks`` of one phase of a step.
 
     ``home`` is the step's directory: read there what earlier phases made (``home / "work"`` is thrown away
-    when the step is sealed). A stage writes to ``out``, never to ``home``, unless it is ``in_place``.
+    when the step is sealed). A stage writes to ``out``, never to ``home``, unless it is ``in_place``; only what
+    must outlive a killed start goes straight to ``home / "work"``, under a name that no other start uses.
     """
 
     phase: str

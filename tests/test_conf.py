@@ -30,6 +30,8 @@ MUST_BE_SET = {
     "hub": ["stages.collect.source.name=some/set"],
     "wet": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
+    "cosmopedia": ["stages.generate.backend.model=m"],
+    "rephrase": ["stages.generate.backend.model=m"],
 }
 
 
@@ -50,7 +52,9 @@ def test_every_cluster_plans(cluster):
 @pytest.mark.parametrize("kind", sorted(p.name for p in (CONF / "stage").iterdir() if p.is_dir()))
 def test_every_stage_choice_composes(kind):
     for option in choices(f"stage/{kind}"):
-        cfg = compose([f"stage/{kind}@stages.{kind}={option}", *MUST_BE_SET.get(option, [])])
+        pipeline = "synthetic" if kind == "generate" else "quickstart"
+        words = [f"pipeline={pipeline}", f"stage/{kind}@stages.{kind}={option}"]
+        cfg = compose([*words, *MUST_BE_SET.get(option, [])])
         assert cfg.stages[kind].kind == kind, option
 
 

@@ -11,6 +11,7 @@ CONCERNS = {
     "sources",
     "filters",
     "dedup",
+    "generation",
     "tokens",
     "models",
     "train",
@@ -23,6 +24,7 @@ BETWEEN_CONCERNS = {
     "train": {"models", "tokens"},
     "filters": {"tokens"},
     "inspection": {"tokens", "filters", "sources"},
+    "generation": {"dedup", "tokens"},
 }
 RECORDS = {"errors", "files", "config", "planning", "handoff"}
 FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may import

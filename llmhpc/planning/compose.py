@@ -58,8 +58,10 @@ def _placed(overrides: list[str]) -> list[str]:
 
 def _added(overrides: list[str]) -> list[str]:
     """The same, with Hydra's ++ before what goes into a table of free keys, as in cluster.slurm.reservation=x."""
-    default = hydra_compose("config")
-    return [f"++{o}" if _is_free(default, o.partition("=")[0]) else o for o in overrides]
+    keys = {o: o.partition("=")[0] for o in overrides}
+    chosen = [o for o, key in keys.items() if "@" in key or "." not in key]
+    default = hydra_compose("config", overrides=chosen)
+    return [f"++{o}" if _is_free(default, keys[o]) else o for o in overrides]
 
 
 def _is_free(node: Any, key: str) -> bool:

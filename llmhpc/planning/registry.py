@@ -19,6 +19,8 @@ GROUPS = {
     "rule": "llmhpc.filters",
     "method": "llmhpc.dedup",
     "model": "llmhpc.models",
+    "backend": "llmhpc.generation.backends",
+    "recipe": "llmhpc.generation.recipes",
 }
 
 

@@ -59,7 +59,7 @@ def _stretches(step: Made) -> list[Stretch]:
         tables |= counts["rules"]
         return [_of_rule(name, step, table) for name, table in tables.items()]
     if any(name.startswith("removed/") for name in step.files) and "documents_in" in counts:
-        reasons: tuple[tuple[str, int], ...] = ()
+        reasons = _by_number(counts.get("reasons", {}))
         if counts.get("duplicates"):
             reasons = ((REMOVED_BY.get(_method(step), "duplicates"), counts["duplicates"]),)
         came, kept = counts["documents_in"], counts["documents"]

@@ -11,6 +11,7 @@ from llmhpc.report import (
     documents,
     evaluation,
     funnel,
+    generation,
     headline,
     ledger,
     numbers,
@@ -26,7 +27,18 @@ Progress = Callable[[float, float, str], None]  # done, total, unit
 
 # In the order of the page. A section is a module with TITLE and values(history, limits), which returns
 # what its template shows, or None where the run has nothing of that kind.
-SECTIONS = (headline, work, funnel, ledger, documents, vocabulary, training, evaluation, artifacts)
+SECTIONS = (
+    headline,
+    work,
+    funnel,
+    generation,
+    ledger,
+    documents,
+    vocabulary,
+    training,
+    evaluation,
+    artifacts,
+)
 
 
 def render(
