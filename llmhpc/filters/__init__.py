@@ -7,8 +7,8 @@ A rule module holds
 
 A dropped document says which value dropped it: wrap the filter in ``blocks.explained.Explained``. A rule
 may edit ``doc.text``; it counts what it did under ``line-<kind>`` and ``edit-<what>``, and what it took out of a
-document that goes on is a record in removed/, too (``blocks.parts``). ``keep_share`` and
-``where`` work for every rule without its help (``blocks.lenient``).
+document that goes on is a record in removed/, too (``blocks.parts``). ``keep_share`` and ``where`` work for every
+rule without its help (``blocks.lenient``). One that needs no text says so (``before_extract``).
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -38,6 +38,8 @@ class Rule:
     group: ClassVar[str] = "rule"
     # the file in a step that makes this rule's ``model``; that step plays the rule's name in needs
     from_step: ClassVar[str] = ""
+    # it asks for metadata alone, so it drops pages before the work of taking out their text
+    before_extract: ClassVar[bool] = False
 
     kind: str = MISSING
     keep_share: float = 0.0  # of the documents that it would drop, picked by a hash of their ids

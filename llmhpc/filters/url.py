@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
@@ -23,6 +23,8 @@ class Config(Rule):
     those of datatrove's wheel, among them 4.6 million domains: 4 s and 0.8 GB in each rank, and once 125 MB
     in Hugging Face's cache. A page without an address stays.
     """
+
+    before_extract: ClassVar[bool] = True
 
     kind: str = "url"
     builtin_lists: bool = True

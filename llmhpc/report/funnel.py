@@ -55,7 +55,9 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
 def _stretches(step: Made) -> list[Stretch]:
     counts = step.counts
     if "rules" in counts:
-        tables = {"extract": counts["extract"]} if counts.get("extract") else {}
+        tables = dict(counts.get("before_extract", {}))
+        if counts.get("extract"):
+            tables["extract"] = counts["extract"]
         tables |= counts["rules"]
         return [_of_rule(name, step, table) for name, table in tables.items()]
     if any(name.startswith("removed/") for name in step.files) and "documents_in" in counts:

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from llmhpc.dedup import Keep, minhash, sentence, url
+from llmhpc.dedup import Keep, minhash, sentence, substring, url
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.jobs import dedup
 
@@ -52,6 +52,26 @@ def test_one_page_of_each_address_stays(run_stage, write_documents, read_documen
             assert int(line["dropped"]) % 7 == int(line["kept"]) % 7
             assert line["similarity"] == 1
             assert line["cluster_size"] in (4, 5)
+
+
+@pytest.mark.parametrize("kind", ["sentence", "substring"])
+def test_the_size_of_a_cluster_is_the_number_of_its_documents(
+    kind, prose, run_stage, write_documents, read_documents, tmp_path
+):
+    own = [document["text"] for document in prose(8, words=60)]
+    shared = prose(1, words=40, seed=3)[0]["text"]
+    texts = [" ".join([own[0], shared, own[1], shared, own[2], shared]), f"{own[3]} {shared} {own[4]}",
+             f"{own[5]} {shared} {own[6]}", own[7]]  # fmt: skip
+    documents = [{"id": str(n), "text": text, "metadata": {}} for n, text in enumerate(texts)]
+    method = (
+        sentence.Config(sentences=1, min_characters=10)
+        if kind == "sentence"
+        else substring.Config()
+    )
+    inputs = {"documents": write_documents(tmp_path / "in", documents)}
+    run_stage(dedup.Config(method=method), inputs, tmp_path / "out")
+    sizes = {line["cluster_size"] for line in read_documents(tmp_path / "out", "clusters")}
+    assert sizes == {3}
 
 
 @pytest.mark.parametrize(

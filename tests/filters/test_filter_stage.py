@@ -5,7 +5,7 @@ import filecmp
 import pytest
 
 from llmhpc.errors import ConfigError, StageError
-from llmhpc.filters import Extraction, c4, fineweb, gopher_quality, gopher_repetition, language
+from llmhpc.filters import Extraction, c4, fineweb, gopher_quality, gopher_repetition, language, url
 from llmhpc.filters.blocks import chain, extract
 from llmhpc.filters.blocks.pages import decode
 from llmhpc.jobs import filter as stage
@@ -124,6 +124,20 @@ def test_the_counts_add_up_from_rule_to_rule(filtered):
         assert sum(rule["reasons"].values()) == rule["dropped"]
         left = rule["kept"]
     assert left == counts["documents"]
+
+
+def test_addresses_are_judged_before_the_main_text_is_taken_out(tmp_path, read_documents):
+    listed = Page(url="https://bad.org/x", body=b"<p>a page</p>" * 1000)
+    addresses = url.Config(builtin_lists=False, domains=["bad.org"])
+    rules = {"language": language.Config(), "url": addresses}
+    (counts,) = run(write(tmp_path / "in", [[*PAGES, listed]]), tmp_path / "out", rules)
+    before, left = counts["before_extract"], len(PAGES)
+    assert counts["documents_in"] == before["url"]["in"] == left + 1
+    assert before["url"]["kept"] == counts["extract"]["in"] == left
+    assert list(counts["rules"]) == ["language"]
+    (document,) = read_documents(tmp_path / "out", "removed/url")
+    assert document["text"] == ("<p>a page</p>" * 1000)[: chain.EXCERPT_CHARACTERS]
+    assert document["metadata"]["dropped_because"] == "domain bad.org is listed"
 
 
 def test_a_document_says_where_its_page_lies(filtered, read_documents):

@@ -68,10 +68,11 @@ def test_neighbours_of_the_input_end_up_anywhere(once, pages):
 
 def test_little_memory_means_more_runs_and_the_same_order(once, pages, write_documents, tmp_path):
     shards = shard_paths(write_documents(tmp_path / "in", pages))
-    scatter(shards, tmp_path / "0.frames", parts=2, seed=7, run_bytes=5000)
+    scatter(shards, tmp_path / "0.frames", parts=2, seed=7, memory_bytes=10_000)
     assert len(json.loads((tmp_path / "0.frames.json").read_text())["runs"]) > 5
     for part in range(2):
-        gather([tmp_path / "0.frames"], part, tmp_path / f"out/documents/{part:05d}.jsonl.zst")
+        shard = tmp_path / f"out/documents/{part:05d}.jsonl.zst"
+        gather([tmp_path / "0.frames"], part, shard, memory_bytes=1)  # two frames at once
     assert order(tmp_path / "out") == order(once)
 
 

@@ -21,9 +21,7 @@ from llmhpc.dedup.blocks.shards import Numbered
 from llmhpc.task import Task
 
 WINDOW = 6  # columns: two halves of the content's hash, order, hash of the id, document, first unit
-PART = (
-    5  # columns: document, first unit, unit behind the last, document that keeps it, windows alike
-)
+PART = 5  # columns: document, first unit, unit behind the last, document that keeps it, documents that have it
 SAME_PART = [0, 3, 4]
 ToCharacters = Callable[[int, int], tuple[int, int]]  # units start:end to characters
 
@@ -55,7 +53,7 @@ def write_parts(parts: Sorter, out: Path, bucket: int) -> dict[str, Any]:
 
 def of_windows(windows: Iterable[np.ndarray], length: int, folder: Path) -> Iterator[np.ndarray]:
     """The repeated parts among sorted windows."""
-    for part, best, sizes in rows.with_sizes(windows, WINDOW, 2, folder):
+    for part, best, sizes in rows.with_sizes(windows, WINDOW, 2, folder, counted=5):
         worse = (part[:, 4:] != best[:, 4:]).any(axis=1)
         document, unit = part[worse, 4], part[worse, 5]
         found = [document, unit, unit + np.uint64(length), best[worse, 4], sizes[worse]]

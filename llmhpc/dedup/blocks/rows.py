@@ -7,6 +7,7 @@ Whatever the amount of memory, the sorted rows are the same.
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat, tee
 from pathlib import Path
 
 import numpy as np
@@ -180,16 +181,16 @@ def with_heads(
 
 
 def with_sizes(
-    parts: Iterable[np.ndarray], columns: int, keys: int, folder: Path
+    parts: Iterable[np.ndarray], columns: int, keys: int, folder: Path, counted: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Sorted rows with the first row of each one's group and the group's size.
 
-    The size is known at a group's end only: the rows are read twice, from files in ``folder``.
+    Rows that agree in their first ``counted`` columns count as one (None: each counts). The size is known at a group's end only: the rows are read twice, from files in ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         kept, sizes = Path(name) / "kept.rows", Path(name) / "sizes.rows"
-        write(kept, _noting_sizes(parts, keys, sizes))
+        write(kept, _noting_sizes(parts, keys, counted, sizes))
         group = -1  # number of the last group that was handed on
         for rows, heads, new in with_heads(blocks(kept, columns), keys):
             numbers = group + np.cumsum(new)
@@ -199,20 +200,26 @@ def with_sizes(
             group = int(numbers[-1])
 
 
-def _noting_sizes(parts: Iterable[np.ndarray], keys: int, sizes: Path) -> Iterator[np.ndarray]:
+def _noting_sizes(
+    parts: Iterable[np.ndarray], keys: int, counted: int | None, sizes: Path
+) -> Iterator[np.ndarray]:
     """The rows as they are, while the size of each group goes to a file."""
-    open_size = 0  # rows so far of the group that may go on
+    open_size = 0  # of the group that may go on
+    flags: Iterator[np.ndarray | None] = repeat(None)
+    if counted:  # both are read in step: tee holds one block
+        parts, again = tee(parts)
+        flags = (fresh for _, _, fresh in with_heads(again, counted))
     with sizes.open("wb") as file:
-        for rows, _, new in with_heads(parts, keys):
+        for (rows, _, new), fresh in zip(with_heads(parts, keys), flags, strict=False):
             yield rows
-            starts = np.flatnonzero(new)
-            ends = np.append(starts, len(rows))
-            counted = np.diff(np.insert(ends, 0, 0)).astype(
-                U64
-            )  # of the open group, then of the new
-            counted[0] += U64.type(open_size)
-            open_size = int(counted[-1])
-            done = counted[:-1]
+            before = np.arange(len(rows) + 1)  # how many are counted ahead of each row
+            if fresh is not None:
+                np.cumsum(fresh, out=before[1:])
+            ends = np.concatenate([[0], np.flatnonzero(new), [len(rows)]])
+            found = np.diff(before[ends]).astype(U64)  # in the open group, then in the new
+            found[0] += U64.type(open_size)
+            open_size = int(found[-1])
+            done = found[:-1]
             done[done > 0].tofile(file)
         if open_size:
             np.array([open_size], U64).tofile(file)

@@ -101,8 +101,9 @@ def _by_suffix_array(folder: Path, length: int, width: int) -> Iterator[np.ndarr
     new[1:] = (group[1:] != group[:-1]) | (within[1:] != within[:-1])
     number = np.cumsum(new) - 1
     firsts = np.flatnonzero(new)
-    sizes = np.diff(np.append(firsts, len(order))).astype(rows.U64)
     document = table[piece, DOCUMENT]
+    fresh = np.append(True, document[1:] != document[:-1])[: len(new)] | new
+    sizes = np.add.reduceat(fresh, firsts, dtype=rows.U64) if len(firsts) else np.empty(0, rows.U64)
     found = [document, unit, unit + np.uint64(length), document[firsts][number], sizes[number]]
     yield joined(np.stack(found, axis=1)[~new], length)
 

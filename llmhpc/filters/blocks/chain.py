@@ -20,6 +20,7 @@ from llmhpc.filters.blocks.texts import Texts
 from llmhpc.task import Task
 
 FILE = "${rank}.jsonl"  # datatrove writes rank 3 to 00003.jsonl.zst
+EXCERPT_CHARACTERS = 2000  # of a page that removed/ keeps; its WARC offset leads to the rest
 
 
 def filter_documents(
@@ -27,43 +28,58 @@ def filter_documents(
 ) -> dict[str, Any]:
     """Write documents/ and removed/<rule>/ below ``out``; returns counts per rule and reason.
 
-    ``step`` has warc/, whose main text is taken out, or documents/, which are text. Raises StageError if a
-    block's package is missing or the extraction fails on everything, ConfigError if there are more ranks
-    than files.
+    ``step`` has warc/, whose main text is taken out behind the rules that do without it, or documents/, which
+    are text. Raises StageError if a block's package is missing or the extraction fails on everything,
+    ConfigError if there are more ranks than files.
     """
     try:
-        head = _head(step, extraction, out, task)
-        blocks = {name: _block(name, rule, _removed(out, name)) for name, rule in rules.items()}
+        reader = _reader(step, task)
+        has_pages = isinstance(reader, Pages)
+        early = {name: rule for name, rule in rules.items() if has_pages and rule.before_extract}
+        blocks: dict[str, Any] = {
+            name: _block(name, rule, _removed(out, name, EXCERPT_CHARACTERS))
+            for name, rule in early.items()
+        }
+        if has_pages:
+            blocks[EXTRACT] = MainText(extraction, _removed(out, EXTRACT, EXCERPT_CHARACTERS))
+        blocks |= {
+            name: _block(name, rule, _removed(out, name))
+            for name, rule in rules.items()
+            if name not in early
+        }
     except ImportError as error:
         raise StageError(f"a package of the filter stage is missing: {error}") from error
     writer = JsonlWriter(str(out / "documents"), FILE, compression="zstd")
 
     stream: Any = None
-    for block in [*head, *blocks.values(), writer]:
+    for block in [reader, *blocks.values(), writer]:
         stream = block.run(stream, task.rank, task.ranks)
     deque(stream, maxlen=0)
+    counts = {name: _counts(block) for name, block in blocks.items()}
+    before = {name: counts.pop(name) for name in early}
+    for table in before.values():
+        del table["characters"]  # of HTML
     return {
-        "documents_in": _total(head[-1], "total"),
+        "documents_in": _total(next(iter(blocks.values()), reader), "total"),
         "documents": _total(writer, "total"),
-        "bytes_in": head[0].bytes_read,
+        "bytes_in": reader.bytes_read,
         "characters": _total(writer, "doc_len"),
-        **({EXTRACT: _counts(head[-1])} if isinstance(head[-1], MainText) else {}),
-        "rules": {name: _counts(block) for name, block in blocks.items()},
+        **({"before_extract": before} if before else {}),
+        **({EXTRACT: counts.pop(EXTRACT)} if has_pages else {}),
+        "rules": counts,
     }
 
 
-def _head(step: Path, extraction: Extraction, out: Path, task: Task) -> list[Any]:
-    """What gives the documents: a reader of texts, or a reader of pages and the extraction."""
+def _reader(step: Path, task: Task) -> Pages | Texts:
+    """What gives the documents: a reader of texts, or of pages."""
     folder, pattern = (step / name for name in ("warc", "documents")), ("*.warc.gz", "*.jsonl.zst")
     pages, texts = (len(list(f.glob(p))) for f, p in zip(folder, pattern, strict=True))
-    if task.ranks > (files := pages or texts):
+    files, what = (pages, "pages") if pages else (texts, "texts")
+    if task.ranks > files:
         raise ConfigError(
-            f"ranks={task.ranks}: only {files} files of pages to share; {files} or fewer"
+            f"ranks={task.ranks}: only {files} files of {what} to share; {files} or fewer"
         )
-    if not pages:
-        return [Texts(step, task.progress)]
-    reader = Pages(step / "warc", partial(task.progress))
-    return [reader, MainText(extraction, _removed(out, EXTRACT))]
+    return Pages(step / "warc", partial(task.progress)) if pages else Texts(step, task.progress)
 
 
 def _block(name: str, rule: Rule, removed: JsonlWriter) -> BaseFilter:
@@ -73,12 +89,12 @@ def _block(name: str, rule: Rule, removed: JsonlWriter) -> BaseFilter:
     return build(rule, removed)
 
 
-def _removed(out: Path, name: str) -> JsonlWriter:
-    """Writes dropped documents and parts to removed/<name>/ and puts the name of the rule on each."""
+def _removed(out: Path, name: str, characters: int | None = None) -> JsonlWriter:
+    """Writes dropped documents and parts, up to so many characters, to removed/<name>/ with the rule's name on each."""
 
     def adapter(writer: JsonlWriter, document: Document) -> dict[str, Any]:
         return {
-            "text": document.text,
+            "text": document.text[:characters],
             "id": document.id,
             "metadata": document.metadata | {"dropped_by": name},
         }

@@ -19,9 +19,6 @@ from llmhpc.filters.blocks.explained import BECAUSE
 from llmhpc.task import check_child
 
 FAILURES_AT_START = 20  # so many pages in a row from the first one: the extractor itself is broken
-EXCERPT_CHARACTERS = (
-    2000  # of a page without text that removed/ keeps; its WARC offset leads to the rest
-)
 RESILIENT = "llmhpc.filters.blocks.resilient"
 RAISED_BY_A_PAGE = (
     ValueError,
@@ -92,7 +89,7 @@ class MainText(Trafilatura):
                 if failed == FAILURES_AT_START == self.stats[StatHints.total].total:
                     raise StageError(f"extraction failed on the first {failed} pages: {why}")
                 self.stat_update(StatHints.dropped, f"dropped_{reason}")
-                doc.text = html[:EXCERPT_CHARACTERS]
+                doc.text = html
                 doc.metadata |= {"filter_reason": reason, BECAUSE: why}
                 removed.write(doc, rank)
         self._check()
