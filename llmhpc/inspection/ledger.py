@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
+from llmhpc.errors import StageError
 from llmhpc.inspection.piles import Piece, fates
 
 HELD = 100_000  # sums in memory before they go to a file: some 50 MB
@@ -57,7 +58,10 @@ class Sums:
 
 
 class Ledger:
-    """The sums of all ranks as one table, ``ledger.parquet``, and what a page shows of it."""
+    """The sums of all ranks as one table, ``ledger.parquet``, and what a page shows of it.
+
+    Beyond ``memory_gb`` it works on disk, in ``scratch``. Raises StageError if that is too little even so.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,14 @@ class Ledger:
         query = _FLOW.format(sums=_quoted(sums / "*.parquet"), exact=str(exact).lower())
         self.path = out / "ledger.parquet"
         options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}"
-        self._db.execute(f"COPY ({query}) TO {_quoted(self.path)} ({options})")
+        try:
+            self._db.execute(f"COPY ({query}) TO {_quoted(self.path)} ({options})")
+        except duckdb.OutOfMemoryException as error:
+            raise StageError(
+                f"resources.mem_gb: {memory_gb:g} GB of it are left to add up the ledger; more ({error})".split(
+                    "\n"
+                )[0]
+            ) from None
 
     def totals(self) -> list[dict[str, Any]]:
         """Every rule of every step, all domains together."""
