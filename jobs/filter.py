@@ -19,7 +19,7 @@ class Config(Stage):
     kind: str = "filter"
     extract: Extraction = field(default_factory=Extraction)
     rules: dict[str, Rule] = field(default_factory=dict)
-    words: Splitter = Splitter.spacy
+    words: Splitter = Splitter.remembered
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmhpc.config import Cluster, Stage
+from llmhpc.errors import ConfigError
 from llmhpc.planning.compose import compose
 from llmhpc.planning.plan import plain, plan
 from llmhpc.planning.registry import GROUPS, load, options, revive
@@ -58,6 +59,16 @@ def test_every_choice_of_a_training_group_composes(group):
     assert choices(group)
     for option in choices(group):
         compose([f"{group}={option}"])
+
+
+def test_a_group_alone_stands_for_the_one_place_where_the_pipeline_has_it():
+    short = compose(["pipeline=fineweb", "source=commoncrawl", "stages.collect.source.dump=CC-X"])
+    place = "source@stages.collect.source=commoncrawl"
+    assert short == compose(["pipeline=fineweb", place, "stages.collect.source.dump=CC-X"])
+    with pytest.raises(ConfigError, match="stage/dedup@stages.exact or .*, which of them"):
+        compose(["pipeline=refinedweb", "stage/dedup=bloom"])
+    with pytest.raises(ConfigError, match="stage/dedup=blom: no such option; nearest: bloom"):
+        compose(["stage/dedup=blom"])
 
 
 def test_a_step_survives_its_json():

@@ -1,5 +1,6 @@
 """Drop documents that do not look like prose: length, word shapes, symbols, stop words (Gopher)."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,11 +8,14 @@ from llmhpc.config import at_least, fraction
 from llmhpc.filters import Rule, above, below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from datatrove.data import Document
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
+
+KNOWN_WORDS = 1 << 19  # whose shapes are remembered, about 100 MB; then all are forgotten
+Measured = tuple[
+    str, str, float, float, bool
+]  # reason, name, value, limit, whether that is the least
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,73 +42,72 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
-    """datatrove's filter with these thresholds."""
-    from datatrove.pipeline.filters import GopherQualityFilter
+    """The decisions and reasons of datatrove's GopherQualityFilter with these thresholds."""
+    from datatrove.pipeline.filters.base_filter import BaseFilter
+    from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
+    from datatrove.utils.text import split_into_words
 
     from llmhpc.filters.blocks.explained import Explained
 
-    judge = GopherQualityFilter(
-        min_doc_words=cfg.min_words,
-        max_doc_words=cfg.max_words,
-        min_avg_word_length=cfg.min_mean_word_characters,
-        max_avg_word_length=cfg.max_mean_word_characters,
-        max_symbol_word_ratio=cfg.max_symbol_word_ratio,
-        max_bullet_lines_ratio=cfg.max_bullet_lines,
-        max_ellipsis_lines_ratio=cfg.max_ellipsis_lines,
-        max_non_alpha_words_ratio=cfg.min_alphabetic_words,
-        min_stop_words=cfg.min_stop_words,
-    )
-    say = {  # datatrove's reason -> the sentence for a measured value
-        "gopher_short_doc": lambda value: below("words", value, cfg.min_words),
-        "gopher_long_doc": lambda value: above("words", value, cfg.max_words),
-        "gopher_below_avg_threshold": lambda value: below(
-            "mean_word_characters", value, cfg.min_mean_word_characters
-        ),
-        "gopher_above_avg_threshold": lambda value: above(
-            "mean_word_characters", value, cfg.max_mean_word_characters
-        ),
-        "gopher_too_many_hashes": lambda value: above(
-            "hashes_per_word", value, cfg.max_symbol_word_ratio
-        ),
-        "gopher_too_many_ellipsis": lambda value: above(
-            "ellipses_per_word", value, cfg.max_symbol_word_ratio
-        ),
-        "gopher_too_many_bullets": lambda value: above("bullet_lines", value, cfg.max_bullet_lines),
-        "gopher_too_many_end_ellipsis": lambda value: above(
-            "ellipsis_lines", value, cfg.max_ellipsis_lines
-        ),
-        "gopher_below_alpha_threshold": lambda value: below(
-            "alphabetic_words", value, cfg.min_alphabetic_words
-        ),
-        "gopher_enough_stop_words": lambda value: below("stop_words", value, cfg.min_stop_words),
-    }
+    shapes, stop_words = Shapes(), set(STOP_WORDS)
 
-    def explain(doc: "Document", reason: str) -> str:
-        return say[reason](measure(doc.text, reason))
+    class Prose(BaseFilter):
+        """Measures until a value is beyond its limit."""
 
-    return Explained(judge, explain, removed)
+        because = ""
+
+        def filter(self, doc: "Document") -> bool | tuple[bool, str]:
+            words = split_into_words(doc.text)
+            for reason, name, value, limit, least in _measured(
+                cfg, doc.text, words, shapes, stop_words
+            ):
+                if limit and (value < limit if least else value > limit):
+                    self.because = (below if least else above)(name, value, limit)
+                    return False, reason
+            return True
+
+    judge = Prose()
+    return Explained(judge, lambda doc, reason: judge.because, removed)
 
 
-def measure(text: str, reason: str) -> float:
-    """The value behind one of datatrove's reasons, by datatrove's definitions of word and line."""
-    from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
-    from datatrove.utils.text import PUNCTUATION_SET, split_into_words
+class Shapes(dict[str, tuple[int, bool]]):
+    """Word -> (its characters, 0 if all of them are punctuation; whether one is a letter)."""
 
-    words = split_into_words(text)
-    real = [word for word in words if any(c not in PUNCTUATION_SET for c in word)]
+    def __missing__(self, word: str) -> tuple[int, bool]:
+        from datatrove.utils.text import PUNCTUATION_SET
+
+        if len(self) >= KNOWN_WORDS:
+            self.clear()
+        length = 0 if PUNCTUATION_SET.issuperset(word) else len(word)
+        self[word] = length, any(c.isalpha() for c in word)
+        return self[word]
+
+
+def _measured(
+    cfg: Config, text: str, words: list[str], shapes: Shapes, stop_words: set[str]
+) -> Iterator[Measured]:
+    lengths, alphabetic = zip(*map(shapes.__getitem__, words), strict=True) if words else ((), ())
+    real = sum(map(bool, lengths))
+    yield "gopher_short_doc", "words", real, cfg.min_words, True
+    yield "gopher_long_doc", "words", real, cfg.max_words, False
+    mean, name = sum(lengths) / max(1, real), "mean_word_characters"
+    yield "gopher_below_avg_threshold", name, mean, cfg.min_mean_word_characters, True
+    yield "gopher_above_avg_threshold", name, mean, cfg.max_mean_word_characters, False
+    count, most = max(1, len(words)), cfg.max_symbol_word_ratio
+    yield "gopher_too_many_hashes", "hashes_per_word", text.count("#") / count, most, False
+    ellipses = (text.count("...") + text.count("…")) / count
+    yield "gopher_too_many_ellipsis", "ellipses_per_word", ellipses, most, False
     lines = text.splitlines()
-    values = {
-        "doc": lambda: len(real),
-        "avg": lambda: sum(map(len, real)) / len(real),
-        "hashes": lambda: text.count("#") / len(words),
-        "end_ellipsis": lambda: _share(lines, lambda line: line.rstrip().endswith(("...", "…"))),
-        "ellipsis": lambda: (text.count("...") + text.count("…")) / len(words),
-        "bullets": lambda: _share(lines, lambda line: line.lstrip().startswith(("•", "-"))),
-        "alpha": lambda: _share(words, lambda word: any(c.isalpha() for c in word)),
-        "stop_words": lambda: len(set(STOP_WORDS) & set(words)),
-    }
-    return next(value() for part, value in values.items() if part in reason)
+    bullets = _share(lines, lambda line: line.lstrip().startswith(("•", "-")))
+    yield "gopher_too_many_bullets", "bullet_lines", bullets, cfg.max_bullet_lines, False
+    ended = _share(lines, lambda line: line.rstrip().endswith(("...", "…")))
+    yield "gopher_too_many_end_ellipsis", "ellipsis_lines", ended, cfg.max_ellipsis_lines, False
+    letters = sum(alphabetic) / count
+    name = "alphabetic_words"
+    yield "gopher_below_alpha_threshold", name, letters, cfg.min_alphabetic_words, True
+    stops = len(stop_words.intersection(words))
+    yield "gopher_enough_stop_words", "stop_words", stops, cfg.min_stop_words, True
 
 
-def _share(items: list[str], holds: "Callable[[str], bool]") -> float:
-    return sum(map(holds, items)) / len(items)
+def _share(lines: list[str], holds: Callable[[str], bool]) -> float:
+    return sum(map(holds, lines)) / max(1, len(lines))

@@ -53,18 +53,36 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
-    """datatrove's filter with these thresholds."""
+    """datatrove's filter with these thresholds, its n-grams counted by ``blocks.ngrams``."""
     from datatrove.pipeline.filters import GopherRepetitionFilter
+    from datatrove.utils.text import split_into_words
 
     from llmhpc.filters.blocks.explained import Explained
+    from llmhpc.filters.blocks.ngrams import Ngrams
 
-    judge = GopherRepetitionFilter(
+    class Repetition(GopherRepetitionFilter):
+        """The same decisions and reasons."""
+
+        def filter(self, doc: "Document") -> bool | tuple[bool, str]:
+            by_lines = super().filter(doc)
+            if by_lines is not True:
+                return by_lines
+            ngrams, length = Ngrams(split_into_words(doc.text)), len(doc.text)
+            for n, most in cfg.tops():
+                if ngrams.most_frequent(n) / length > most:
+                    return False, f"top_{n}_gram"
+            for n, most in cfg.duplicates():
+                if ngrams.repeated(n, most * length) / length > most:
+                    return False, f"duplicated_{n}_n_grams"
+            return True
+
+    judge = Repetition(
         dup_line_frac=cfg.duplicate_lines,
         dup_para_frac=cfg.duplicate_paragraphs,
         dup_line_char_frac=cfg.duplicate_line_characters,
         dup_para_char_frac=cfg.duplicate_paragraph_characters,
-        top_n_grams=cfg.tops(),
-        dup_n_grams=cfg.duplicates(),
+        top_n_grams=(),
+        dup_n_grams=(),
     )
     limits = {
         "dup_line_frac": cfg.duplicate_lines,
@@ -84,16 +102,16 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
 
 
 def share(text: str, reason: str) -> float:
-    """The measured share behind one of datatrove's reasons, by datatrove's own counting."""
-    from datatrove.pipeline.filters import gopher_repetition_filter as gopher
+    """The measured share behind one of datatrove's reasons."""
+    from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
     from datatrove.utils.text import split_into_words
+
+    from llmhpc.filters.blocks.ngrams import Ngrams
 
     if reason.startswith(("dup_line", "dup_para")):
         is_line = reason.startswith("dup_line")
         parts = LINES.split(text) if is_line else PARAGRAPHS.split(text.strip())
-        count, characters = gopher.find_duplicates(parts)
+        count, characters = find_duplicates(parts)
         return characters / len(text) if "char" in reason else count / len(parts)
-    words, n = split_into_words(text), int(re.findall(r"\d+", reason)[0])
-    if reason.startswith("top"):
-        return gopher.find_top_duplicate(gopher.get_n_grams(words, n)) / len(text)
-    return gopher.find_all_duplicate(words, n) / len(text)
+    ngrams, n = Ngrams(split_into_words(text)), int(re.findall(r"\d+", reason)[0])
+    return (ngrams.most_frequent(n) if reason.startswith("top") else ngrams.repeated(n)) / len(text)

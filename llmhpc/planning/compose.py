@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from llmhpc.config import Config
 from llmhpc.errors import ConfigError
-from llmhpc.planning.registry import register
+from llmhpc.planning.registry import GROUPS, register
 
 NEAREST = 3
 
@@ -26,6 +26,7 @@ def compose(overrides: list[str]) -> Config:
     register()
     with initialize_config_dir(str(resources.files("llmhpc.conf"))):
         try:
+            overrides = _placed(overrides)
             raw = hydra_compose("config", overrides=overrides)
         except (HydraException, OmegaConfBaseException) as error:
             try:
@@ -33,6 +34,26 @@ def compose(overrides: list[str]) -> Config:
             except (HydraException, OmegaConfBaseException):
                 raise ConfigError(_one_line(error, overrides)) from None
     return typed(raw)
+
+
+def _placed(overrides: list[str]) -> list[str]:
+    """The same, where a group alone stands for the one place that the pipeline has it at: source=warc."""
+    keys = [override.partition("=")[0] for override in overrides]
+    if not any(key.split("/")[0] in GROUPS for key in keys):
+        return overrides
+    pipeline = [o for o, key in zip(overrides, keys, strict=True) if key == "pipeline"]
+    choices = hydra_compose("config", overrides=pipeline, return_hydra_config=True)
+    places = list(choices.hydra.runtime.choices)
+    placed = []
+    for override, key in zip(overrides, keys, strict=True):
+        found = [place for place in places if place.startswith(f"{key}@")]
+        if key in places or not found:
+            placed.append(override)
+        elif len(found) == 1:
+            placed.append(found[0] + override.removeprefix(key))
+        else:
+            raise ConfigError(f"{override}: {' or '.join(sorted(found))}, which of them?")
+    return placed
 
 
 def _added(overrides: list[str]) -> list[str]:

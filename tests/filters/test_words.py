@@ -6,6 +6,8 @@ import pytest
 from datatrove.utils.text import split_into_sentences, split_into_words
 from datatrove.utils.typeshelper import Languages
 from datatrove.utils.word_tokenizers import load_word_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmhpc.filters import Splitter
 from llmhpc.filters.blocks import words
@@ -85,6 +87,15 @@ def test_words_and_sentences_are_those_of_spacy():
             assert reference.word_tokenize(text) == its_words, repr(text)
             assert reference.span_tokenize(text) == its_spans, repr(text)
     assert "word_tokenize" not in vars(reference)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=20))
+def test_stretches_learnt_together_are_split_as_each_alone(texts):
+    reference = load_word_tokenizer(Languages.english)
+    stretches = [stretch for text in texts for stretch in text.split()]
+    alone = [token.text for part in stretches for token in reference.tokenizer.tokenizer(part)]
+    assert words.Memory(reference).word_tokenize(" ".join(stretches)) == alone
 
 
 def test_what_is_forgotten_is_learnt_again(monkeypatch):
