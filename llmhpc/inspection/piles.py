@@ -42,7 +42,8 @@ class Piece:
 def fates(step: Path) -> list[str]:
     """The rules of a step in the order in which they were applied, then KEPT. Folders nobody counted come first."""
     counts = (read_json(step / MANIFEST) or {}).get("counts", {})
-    applied = [EXTRACT] * bool(counts.get(EXTRACT)) + list(counts.get("rules", {}))
+    early, late = counts.get("before_extract", {}), counts.get("rules", {})
+    applied = [*early, *[EXTRACT] * bool(counts.get(EXTRACT)), *late]
     folders = {path.name for path in (step / "removed").glob("*")}
     return [*sorted(folders - set(applied)), *applied, KEPT]
 

@@ -68,6 +68,19 @@ class Block(NamedTuple):
     offsets: np.ndarray  # int64, (sequences + 1,): where the pieces of each sequence begin
 
 
+class Part(NamedTuple):
+    """The documents of a block, of which nothing is read before it is wanted."""
+
+    begin: int  # where they begin in the split's tokens
+    ends: np.ndarray  # where each ends in its file, memory-mapped
+    file: int  # where that begins
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64, where each document ends in the split's tokens, and how long it is."""
+        ends: np.ndarray = self.ends.astype(np.int64) + self.file
+        return ends, np.diff(ends, prepend=self.begin)
+
+
 class Sequences:
     """The sequences of one pass over a split, in blocks of documents that are packed as they are wanted.
 
@@ -77,9 +90,7 @@ class Sequences:
 
     def __init__(self, tokens: TokenFiles, length: int) -> None:
         self.tokens, self.length = tokens, length
-        self._parts: list[
-            tuple[int, np.ndarray]
-        ] = []  # token at which a block begins, its documents' ends
+        self._parts: list[Part] = []
         start = 0
         for row, ends in tokens.files():
             first = 0
@@ -87,10 +98,10 @@ class Sequences:
                 begin = int(ends[first - 1]) if first else 0
                 limit = int(np.searchsorted(ends, begin + BLOCK_TOKENS, side="right"))
                 stop = min(first + BLOCK_DOCUMENTS, max(first + 1, limit))
-                self._parts.append((start + begin, ends[first:stop] - np.uint64(begin)))
+                self._parts.append(Part(start + begin, ends[first:stop], start))
                 first = stop
             start += len(row)
-        sizes = [best_fit(self._histogram(ends))[1] for _, ends in self._parts]
+        sizes = [best_fit(self._histogram(part))[1] for part in self._parts]
         self.firsts = np.cumsum([0, *sizes])  # number of the first sequence of each block
         self.block = lru_cache(maxsize=2)(self._block)
         self.turns = lru_cache(maxsize=2)(self._turns)
@@ -134,7 +145,7 @@ class Sequences:
 
     def of_tokens(self, start: int, stop: int) -> np.ndarray:
         """The sequences that hold tokens ``start`` to ``stop``, which are of one block."""
-        number = int(np.searchsorted([begin for begin, _ in self._parts], start, side="right")) - 1
+        number = int(np.searchsorted([part.begin for part in self._parts], start, side="right")) - 1
         block = self.block(number)
         found = np.flatnonzero((block.starts < stop) & (block.starts + block.lengths > start))
         inside = np.searchsorted(block.offsets, found, side="right") - 1
@@ -152,17 +163,15 @@ class Sequences:
         columns = block.starts[part], block.lengths[part], block.goes_on[part]
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    def _histogram(self, ends: np.ndarray) -> np.ndarray:
+    def _histogram(self, part: Part) -> np.ndarray:
         """Pieces by their length."""
-        lengths: np.ndarray = np.diff(ends.astype(np.int64), prepend=0)
+        _, lengths = part.read()
         counts = np.bincount(lengths % self.length, minlength=self.length + 1)
         counts[0], counts[self.length] = 0, (lengths // self.length).sum()
         return counts
 
     def _block(self, number: int) -> Block:
-        begin, raw = self._parts[number]
-        ends = raw.astype(np.int64)
-        lengths = np.diff(ends, prepend=0)
+        ends, lengths = self._parts[number].read()
         cuts = -(-lengths // self.length)  # pieces of each document
         nth = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
         starts = np.repeat(ends - lengths, cuts) + nth * self.length
@@ -171,7 +180,7 @@ class Sequences:
         bins, count = best_fit(np.bincount(sizes, minlength=self.length + 1))
         by_bin = longest_first[np.argsort(bins, kind="stable")]
         return Block(
-            starts=starts[by_bin] + begin,
+            starts=starts[by_bin],
             lengths=sizes[by_bin],
             goes_on=(nth + 1 < np.repeat(cuts, cuts))[by_bin],
             offsets=np.concatenate([[0], np.cumsum(np.bincount(bins, minlength=count))]),
