@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
 
+OF_PAGE = "page_characters"  # metadata of a removed page whose main text was not taken out: its HTML, of which the text is the start
 EXTRACT = "extract"  # the name of the extraction among the rules, in counts and in removed/
 
 

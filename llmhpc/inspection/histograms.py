@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from llmhpc.filters import EXTRACT
 from llmhpc.inspection.piles import Piece
 
 STEPS = 16  # bins of an octave
@@ -40,7 +39,7 @@ class Histograms:
 
     def add(self, piece: Piece, tokens: int | None) -> None:
         """Count a document; parts of documents and pages, also those without main text, are left out."""
-        if piece.text is None or not piece.whole or piece.fate == EXTRACT:
+        if piece.text is None or not piece.has_text or not piece.whole:
             return
         lengths = {"characters": len(piece.text), "tokens": tokens}
         for name, value in (lengths | piece.metadata).items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
-from llmhpc.filters import EXTRACT
+from llmhpc.filters import EXTRACT, OF_PAGE
 from llmhpc.handoff.artifact import MANIFEST
 from llmhpc.task import Task
 from llmhpc.tokens.domains import domain_of
@@ -29,6 +29,10 @@ class Piece:
     line: bytes = b""
     whole: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_text(self) -> bool:
+        return self.text is not None and OF_PAGE not in self.metadata
 
     @property
     def domain(self) -> str:
@@ -78,8 +82,10 @@ def _texts(step: str, fate: str, path: Path) -> Iterator[Piece]:
         document = parse(line)
         text, metadata = document["text"], document.get("metadata") or {}
         whole = metadata.get("whole", True)
-        # of a page that gave no text, what is kept to read is its HTML
-        size = 0 if fate == EXTRACT else len(text.encode()) if whole else metadata["bytes_removed"]
+        # of a page without main text, what is kept to read is HTML
+        size = (
+            0 if OF_PAGE in metadata else len(text.encode()) if whole else metadata["bytes_removed"]
+        )
         yield Piece(
             step=step,
             fate=fate,

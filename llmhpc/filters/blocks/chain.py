@@ -12,7 +12,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers import JsonlWriter
 
 from llmhpc.errors import ConfigError, StageError
-from llmhpc.filters import EXTRACT, Extraction, Rule
+from llmhpc.filters import EXTRACT, OF_PAGE, Extraction, Rule
 from llmhpc.filters.blocks.extract import MainText
 from llmhpc.filters.blocks.lenient import Lenient
 from llmhpc.filters.blocks.pages import Pages
@@ -93,10 +93,13 @@ def _removed(out: Path, name: str, characters: int | None = None) -> JsonlWriter
     """Writes dropped documents and parts, up to so many characters, to removed/<name>/ with the rule's name on each."""
 
     def adapter(writer: JsonlWriter, document: Document) -> dict[str, Any]:
+        more: dict[str, Any] = {"dropped_by": name}
+        if characters is not None:
+            more[OF_PAGE] = len(document.text)
         return {
             "text": document.text[:characters],
             "id": document.id,
-            "metadata": document.metadata | {"dropped_by": name},
+            "metadata": document.metadata | more,
         }
 
     return JsonlWriter(str(out / "removed" / name), FILE, compression="zstd", adapter=adapter)
