@@ -16,8 +16,6 @@ PAGE_BYTES = 500_000
 class Config(Stage):
     """What the page shows. Every step upstream of the inputs is found through the manifests."""
 
-    roles: ClassVar[dict[str, str]] = {"scores": "a step that writes scores.jsonl (evaluate)"}
-
     early: ClassVar[dict[str, str]] = {"scores": "scores.jsonl"}
 
     kind: str = "report"
@@ -33,8 +31,18 @@ class Config(Stage):
             raise ConfigError(f"ranks={self.ranks}: 1, there is one page")
 
     def optional_roles(self) -> dict[str, str]:
-        """What shows the data."""
-        return {"inspection": "a step that writes ledger.json and samples.parquet (inspect)"}
+        """What ends a run, and what shows its data."""
+        return {
+            "scores": "a step that writes scores.jsonl (evaluate)",
+            "inspection": "a step that writes ledger.json and samples.parquet (inspect)",
+        }
+
+    def check_with(self, played_by: dict[str, Stage]) -> None:
+        """Raise ConfigError if there is nothing to show."""
+        if not played_by:
+            raise ConfigError(
+                "needs: scores (an evaluate step), inspection (an inspect step) or both"
+            )
 
     def will_write(self, input_bytes: int) -> Footprint:
         """A page."""
