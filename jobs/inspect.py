@@ -80,7 +80,10 @@ def _measure(cfg: Config, steps: dict[str, Path], tokenizer: Path | None, out: P
 
 
 def _counter(cfg: Config, tokenizer: Path | None) -> "Callable[[Piece], int]":
-    """Tokens of a piece, with the end of the document. Of parts and without a tokenizer estimated; a page has none."""
+    """Tokens of a piece, with the end of the document; a page has none.
+
+    Of parts estimated: by the text that was taken out if it was kept, else as without a tokenizer from bytes.
+    """
     from llmhpc.tokens.encode import open_encoder
 
     encoder = open_encoder(tokenizer, "auto") if tokenizer else None
@@ -88,9 +91,12 @@ def _counter(cfg: Config, tokenizer: Path | None) -> "Callable[[Piece], int]":
     def count(piece: "Piece") -> int:
         if piece.text is None or not piece.size:
             return 0
-        if encoder is None or not piece.whole:
+        if encoder is None or not piece.text:
             return round(piece.size / cfg.bytes_per_token)
-        return len(encoder.encode([piece.text])[0])
+        tokens = len(encoder.encode([piece.text])[0])
+        return (
+            tokens if piece.whole else round((tokens - 1) * piece.size / len(piece.text.encode()))
+        )
 
     return count
 

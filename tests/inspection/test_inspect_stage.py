@@ -127,6 +127,8 @@ def test_tokens_are_counted_and_where_parts_were_cut_out_estimated(inspected, st
     row = next(row for row in totals if row["step"] == "dedup")
     assert row["tokens_kept"] == counted and row["tokens_are"] == "estimated"
     assert {r["tokens_are"] for r in ledger_of(inspected)} == {"estimated", "exact"}
+    came = sum(len(t) for d in read_documents(steps["filter"]) for t in encoder.encode([d["text"]]))
+    assert row["tokens_in"] == pytest.approx(came, rel=0.01)
 
 
 def test_without_a_tokenizer_tokens_are_bytes_by_the_setting(steps, run_stage, tmp_path):
