@@ -38,7 +38,10 @@ class Config(Stage):
         at_least(self, "sample_characters", 1)
         if self.bytes_per_token <= 0:
             raise ConfigError(f"bytes_per_token={self.bytes_per_token}: above 0")
-        at_least(self.resources, "mem_gb", 2 * PROCESS_GB)
+        if self.resources.mem_gb < 2 * PROCESS_GB:
+            raise ConfigError(
+                f"resources.mem_gb={self.resources.mem_gb}: {2 * PROCESS_GB:g} or more"
+            )
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError if there is no step to look at."""
