@@ -38,7 +38,10 @@ class Config(Stage):
         at_least(self, "sample_characters", 1)
         if self.bytes_per_token <= 0:
             raise ConfigError(f"bytes_per_token={self.bytes_per_token}: above 0")
-        at_least(self.resources, "mem_gb", 2 * PROCESS_GB)
+        if self.resources.mem_gb < 2 * PROCESS_GB:
+            raise ConfigError(
+                f"resources.mem_gb={self.resources.mem_gb}: {2 * PROCESS_GB:g} or more"
+            )
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError if there is no step to look at."""
@@ -80,7 +83,10 @@ def _measure(cfg: Config, steps: dict[str, Path], tokenizer: Path | None, out: P
 
 
 def _counter(cfg: Config, tokenizer: Path | None) -> "Callable[[Piece], int]":
-    """Tokens of a piece, with the end of the document. Of parts and without a tokenizer estimated; a page has none."""
+    """Tokens of a piece, with the end of the document; a page has none.
+
+    Of parts estimated: by the text that was taken out if it was kept, else as without a tokenizer from bytes.
+    """
     from llmhpc.tokens.encode import open_encoder
 
     encoder = open_encoder(tokenizer, "auto") if tokenizer else None
@@ -88,9 +94,12 @@ def _counter(cfg: Config, tokenizer: Path | None) -> "Callable[[Piece], int]":
     def count(piece: "Piece") -> int:
         if piece.text is None or not piece.size:
             return 0
-        if encoder is None or not piece.whole:
+        if encoder is None or not piece.text:
             return round(piece.size / cfg.bytes_per_token)
-        return len(encoder.encode([piece.text])[0])
+        tokens = len(encoder.encode([piece.text])[0])
+        return (
+            tokens if piece.whole else round((tokens - 1) * piece.size / len(piece.text.encode()))
+        )
 
     return count
 

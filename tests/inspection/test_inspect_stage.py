@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmhpc import step
-from llmhpc.config import Stage
+from llmhpc.config import Resources, Stage
 from llmhpc.dedup import sentence
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.filters import lines, pii
@@ -127,6 +127,8 @@ def test_tokens_are_counted_and_where_parts_were_cut_out_estimated(inspected, st
     row = next(row for row in totals if row["step"] == "dedup")
     assert row["tokens_kept"] == counted and row["tokens_are"] == "estimated"
     assert {r["tokens_are"] for r in ledger_of(inspected)} == {"estimated", "exact"}
+    came = sum(len(t) for d in read_documents(steps["filter"]) for t in encoder.encode([d["text"]]))
+    assert row["tokens_in"] == pytest.approx(came, rel=0.01)
 
 
 def test_without_a_tokenizer_tokens_are_bytes_by_the_setting(steps, run_stage, tmp_path):
@@ -202,6 +204,8 @@ def test_what_cannot_be_looked_at_is_refused(run_stage, tmp_path):
         inspect.Config().check_with({"tokenizer": Stage(kind="tokenizer")})
     with pytest.raises(ConfigError, match=r"^bytes_per_token=0: above 0"):
         inspect.Config(bytes_per_token=0)
+    with pytest.raises(ConfigError, match=r"^resources.mem_gb=0.9: 1 or more"):
+        inspect.Config(resources=Resources(mem_gb=0.9))
     with pytest.raises(ArtifactError, match=r"^needs.train: .* has no documents/ and no warc/"):
         run_stage(inspect.Config(), {"train": tmp_path}, tmp_path / "out")
 
