@@ -18,6 +18,8 @@ COUNTER = re.compile(
     r"(?:likes?|shares?|comments?|views?|followers?|replies|reply|votes?|retweets?|downloads?)\W*",
     re.IGNORECASE,
 )
+ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+[^\s.,;:!?)\]}\"']", re.IGNORECASE)
+EMPTY_LINES = re.compile(r"\n{3,}")
 JAVASCRIPT = ("javascript",)
 POLICY = (  # C4's, by its code: Raffel et al., JMLR 21 (2020) 140, tensorflow_datasets c4_utils.py
     "terms of use",
@@ -63,6 +65,7 @@ class Config(Rule):
     boilerplate: list[str] = field(default_factory=lambda: list(BOILERPLATE))  # lower case
     min_words_per_line: int = 1  # RefinedWeb: 2, which takes one-word headings as well
     max_removed_words: float = 1.0
+    addresses: bool = False  # those in the text go, and no more than one empty line is left (RefinedWeb, section 3.1)
 
     def __post_init__(self) -> None:
         fraction(self, "max_capitals", "max_removed_words")
@@ -96,6 +99,10 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         """Removes lines; a document that lost too many words goes as a whole."""
 
         def edit(self, text: str, counts: Counter[str]) -> tuple[str, str]:
+            if cfg.addresses:
+                text, found = ADDRESS.subn("", text)
+                text = EMPTY_LINES.sub("\n\n", text)
+                counts["edit-addresses"] += found
             kept, lost = clean(cfg, text, counts)
             if lost and not kept.strip():
                 return "", "nothing_left"

@@ -39,6 +39,13 @@ def test_a_line_of_text_stays(line):
     assert kept is True and doc.text == GOOD + line
 
 
+def test_addresses_in_the_text_go_where_asked_for():
+    text = f"{GOOD}\n\n\nSee (https://example.org/a?b=c), or www.example.com.\n"
+    kept, doc = judge(lines, lines.Config(addresses=True), text)
+    assert kept is True and doc.text == f"{GOOD}\nSee (), or .\n"
+    assert judge(lines, lines.Config(), text)[1].text == text
+
+
 def test_a_document_that_loses_too_many_words_is_dropped_as_it_came():
     text = f"{GOOD}3 likes\n"
     cfg = lines.Config(max_removed_words=0.05)
