@@ -19,7 +19,7 @@ CONCERNS = {
     "site",
     "inspection",
 }
-BETWEEN_CONCERNS = {"train": {"models", "tokens"}, "filters": {"tokens"}}
+BETWEEN_CONCERNS = {"train": {"models", "tokens"}, "filters": {"tokens"}, "tokens": {"inspection"}}
 RECORDS = {"errors", "files", "config", "planning", "handoff"}
 FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may import
     "errors": set(),
