@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from llmhpc.files import read_json, write_json
+from llmhpc.tokens.domains import domain_of
 from llmhpc.tokens.shards import (
     HASH_BITS,
     REPEAT,
@@ -27,7 +27,7 @@ from llmhpc.tokens.shards import (
 )
 
 MEASURED_BYTES = 10_000_000  # of held-out text, to measure the tokenizer with
-DOMAIN = "domain"  # of the address, where metadata has none of that name
+DOMAIN = "domain"  # found by the address, where metadata has none of that name
 FIELDS = ("mix", "language", DOMAIN)  # what texts are told apart by when measured
 GROUP_BITS = 20  # groups with the same hash share a budget: bounds what there is to know of them
 SLACK = 1.25  # more than the budget is held, so as not to sort at every document
@@ -169,19 +169,10 @@ def group_number(name: str) -> int:
 
 
 def value_of(document: dict[str, Any], name: str) -> str:
-    """What a document's metadata says; of ``domain`` what its address says; "" where nothing does."""
+    """What a document's metadata says; "" where it says nothing."""
     metadata = document.get("metadata") or {}
-    if name == DOMAIN and not metadata.get(DOMAIN):
-        url = str(metadata.get("url") or "")
-        return _host(url).removeprefix("www.")
-    return str(metadata.get(name) or "")
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # not an address: "http://[broken"
-        return ""
+    value = metadata.get(name) or (domain_of(metadata) if name == DOMAIN else "")
+    return str(value)
 
 
 def write(picked: Picked, folder: Path) -> None:

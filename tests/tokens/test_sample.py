@@ -151,10 +151,10 @@ def test_a_copy_of_a_mixture_is_trained_on_and_not_measured_with(pages, write_do
     ("metadata", "domain"),
     [
         ({"url": "https://www.Example.org/a"}, "example.org"),
-        ({"url": "http://[broken"}, ""),
+        ({"url": "http://[broken"}, "unknown"),
         ({"domain": "given.org", "url": "https://other.org"}, "given.org"),
-        ({}, ""),
-        (None, ""),
+        ({}, "unknown"),
+        (None, "unknown"),
     ],
 )
 def test_the_domain_is_that_of_the_address(metadata, domain):
