@@ -1,14 +1,17 @@
 """Stage ngrams: an n-gram model of reference documents (modified Kneser-Ney), for the rule perplexity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import Footprint, Stage, at_least, fraction
+from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Resources, Stage, at_least, fraction
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.task import Task
 
-ARPA_BYTES_PER_BYTE = 10  # of text, for order 5
+ARPA_BYTES_PER_BYTE = 13  # of text, for order 5
+# 80 to 100 were measured, with 1 to 4 MB of documentation and order 5; the n-grams, then the file as it is read back
+MEMORY_BYTES_PER_BYTE = 100
+PROCESS_GB = 0.3  # and the held-out texts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,11 +28,12 @@ class Config(Stage):
 
     kind: str = "ngrams"
     order: int = 5
-    sample_mb: int = (
-        64  # of text, picked by a hash of the ids; takes about 100 times as much memory
-    )
+    sample_mb: int = 64  # of text, picked by a hash of the ids
     heldout_fraction: float = 0.05  # of the documents, not learned from
     keep_rate: float = 0.9  # of held-out documents; sets the largest perplexity that is written
+    resources: Resources = field(
+        default_factory=lambda: Resources(mem_gb=7.0), metadata=NOT_IDENTITY
+    )
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
@@ -38,6 +42,16 @@ class Config(Stage):
         fraction(self, "heldout_fraction", "keep_rate")
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, a model is estimated in one task")
+
+    def foresee(
+        self, inputs: dict[str, Path], out: Path, *, machine_gb: float | None
+    ) -> list[Finding]:
+        """The memory of a full sample: an estimate."""
+        most = MEMORY_BYTES_PER_BYTE * self.sample_mb / 1000 + PROCESS_GB
+        if most <= self.resources.mem_gb:
+            return []
+        message = f"resources.mem_gb={self.resources.mem_gb:g}: sample_mb={self.sample_mb} takes about {most:g}"
+        return [Finding(f"{message}; more of it, or a smaller sample", estimate=True)]
 
     def will_write(self, input_bytes: int) -> Footprint:
         """The n-grams of the sample."""

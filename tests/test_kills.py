@@ -43,8 +43,8 @@ SETTINGS = [
     "stages.ngrams.sample_mb=1",
     "stages.ngrams.order=3",
     "stages.ngrams.heldout_fraction=0.3",
+    "stages.ngrams.resources.mem_gb=1",
     "stages.ngrams.keep_rate=1",
-    "stages.ngrams.resources.mem_gb=4",
     "+stage@stages.topics=topics",
     "+stages.topics.needs.documents=extracted",
     "stages.topics.clusters=4",
@@ -166,6 +166,7 @@ def words(prose, tmp_path) -> list[str]:
     ]
 
 
+@pytest.mark.timeout(1800)  # a minute on two cores that do nothing else
 def test_tasks_killed_in_every_step_change_no_byte(words, tmp_path):
     peace, war = tmp_path / "peace", tmp_path / "war"
     assert launcher(peace, *words, "cluster=debug").wait(900) == 0

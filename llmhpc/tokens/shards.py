@@ -16,7 +16,7 @@ import zstandard
 
 from llmhpc.errors import ArtifactError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 17  # compressed; its text and lines are held at once
 LEVEL = 3  # zstd's default: several hundred MB/s, and about 10% larger than level 10
 HASH_BITS = 64
 REPEAT = "#repeat"  # behind the id of a mixture's further copies of a document

@@ -90,3 +90,13 @@ def test_a_model_needs_a_limit(tmp_path):
         perplexity.Config(model=str(tmp_path / "m.arpa")).before_launch()
     with pytest.raises(ArtifactError, match="no ARPA file"):
         perplexity.build(perplexity.Config(model=str(tmp_path / "m.arpa"), max_perplexity=10))
+
+
+def test_a_sample_that_needs_more_memory_than_asked_for_is_found_before_the_launch(tmp_path):
+    def found(**settings):
+        return ngrams.Config(**settings).foresee({}, tmp_path, machine_gb=None)
+
+    assert not found()
+    (finding,) = found(sample_mb=200)
+    assert finding.message.startswith("resources.mem_gb=7: sample_mb=200 takes about 20.3")
+    assert finding.estimate
