@@ -1,38 +1,51 @@
 """What the fast paths of the data stages gain over datatrove's own blocks, on one core, and whether they agree.
 
-python -m benchmarks.data
-python -m benchmarks.data --json
+python -m benchmarks.data [--json] [--parts chain reading]
 python -m benchmarks.data --scale
 python -m benchmarks.data --labelled FOLDER
 
-Both sides have the same documents in the same process, in turn; a ratio is the median over the rounds of CPU time over CPU time,
-with the least and the greatest. The documents are pages with known main text (benchmarks/labelled.py, or x.html beside x.txt in
-FOLDER) and pages of Python's own documentation. What a fast path remembers of earlier documents it has forgotten in the "cold" rows.
+Both sides have the same documents in the same process, in turn; a ratio is the median over the rounds of CPU time over CPU
+time, with the least and the greatest. The documents are pages with known main text (benchmarks/labelled.py, or x.html beside
+x.txt in FOLDER) and pages of Python's own documentation. A path that remembers words has learnt them on one half of the
+documents and is timed on the other: a long run's steady state. "Cold" is the same half with nothing remembered.
 """
 
 import argparse
 import cProfile
+import importlib
+import io
 import json
 import logging
 import os
 import pstats
+import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks.labelled import Labelled, f1, labelled_folder, labelled_pages
 
-VOCABULARY = 8000
 PYDOC_RANKS = 24  # one of so many parts of the quickstart's pages
+LEAST_CHARACTERS = 200  # of a main text
+VOCABULARY = 8000
 PROFILE_LINES = 6
+WEB_PAGE_BYTES = (20_000, 100_000)  # as large as most pages of a crawl
+NGRAM, BUCKETS, HASHES = 5, 14, 8  # datatrove's and FineWeb's choice
+THRESHOLD = 0.7  # similarity of the duplicates that MinHash is to find
+REPLACED = (0.01, 0.08)  # share of a copy's words: its similarity lies around the threshold
+
+Timer = Callable[..., Any]
+Side = Callable[[Timer], Any]  # prepares, then returns what the timer says of the rest
+Pair = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -44,42 +57,42 @@ class Row:
     ratio: float
     least: float
     greatest: float
+    cold: float | None
     reference_per_s: float
     fast_per_s: float
-    agreement: dict[str, Any] = field(default_factory=dict)
-    time_goes_to: list[str] = field(default_factory=list)
+    agreement: dict[str, Any]
+    time_goes_to: list[str]
+
+
+def cpu_s(run: Callable[..., object], *arguments: object) -> float:
+    """Seconds of CPU."""
+    begun = time.process_time()
+    run(*arguments)
+    return time.process_time() - begun
 
 
 def compare(
-    what: str,
-    goal: float,
-    reference: Callable[[], object],
-    fast: Callable[[], object],
-    documents: int,
-    rounds: int,
-    agreement: dict[str, Any],
-) -> Row:
-    """Run both in turn and note CPU seconds; then the fast one once more under the profiler."""
-    seconds: list[tuple[float, float]] = []
+    what: str, goal: float, documents: int, rounds: int, agreement: dict[str, Any],
+    reference: Side, fast: Side, cold: Side | None = None,
+) -> Row:  # fmt: skip
+    """Time the sides in turn, forwards and backwards; then the fast one once more under the profiler."""
+    sides = [side for side in (reference, fast, cold) if side]
+    rows = []
     for number in range(rounds):
-        pair = [0.0, 0.0]
-        for side in (0, 1) if number % 2 else (1, 0):
-            begun = time.process_time()
-            (reference, fast)[side]()
-            pair[side] = time.process_time() - begun
-        seconds.append((pair[0], pair[1]))
-    ratios = sorted(slow / quick for slow, quick in seconds)
-    medians = [statistics.median(times) for times in zip(*seconds, strict=True)]
+        turn = sides if number % 2 else sides[::-1]
+        taken = [side(cpu_s) for side in turn]
+        rows.append(taken if number % 2 else taken[::-1])
+    ratios = [sorted(row[0] / row[n] for row in rows) for n in range(1, len(sides))]
+    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
     profile = cProfile.Profile()
-    profile.runcall(fast)
+    fast(profile.runcall)
     return Row(
-        what,
-        goal,
-        *(round(r, 2) for r in (statistics.median(ratios), ratios[0], ratios[-1])),
-        *(round(documents / median, 1) for median in medians),
-        agreement,
-        _top(profile),
-    )
+        what, goal,
+        *(round(r, 2) for r in (statistics.median(ratios[0]), ratios[0][0], ratios[0][-1])),
+        round(statistics.median(ratios[1]), 2) if cold else None,
+        *(round(documents / median, 1) for median in medians[:2]),
+        agreement, _top(profile),
+    )  # fmt: skip
 
 
 def _top(profile: cProfile.Profile) -> list[str]:
@@ -89,45 +102,109 @@ def _top(profile: cProfile.Profile) -> list[str]:
     return [f"{entry[2] / total:4.0%} {Path(file).name}:{name}" for (file, _, name), entry in first]
 
 
-def pydoc_pages() -> list[Any]:
-    """A part of the pages that the quickstart collects."""
+@dataclass(slots=True)
+class Documents:
+    """What is measured on."""
+
+    labelled: list[Labelled]
+    pages: list[Any]  # of Python's documentation, as a source gives them
+    html: list[str]  # of both
+    learnt: list[str]  # main texts, no two of the same
+    texts: list[str]  # other ones, for the clock
+
+
+def documents(folder: Path | None, count: int) -> Documents:
+    """The labelled pages and a part of the pages that the quickstart collects."""
+    from llmhpc.filters.blocks.pages import decode
+    from llmhpc.filters.blocks.resilient import main_text
     from llmhpc.planning.compose import compose
     from llmhpc.sources import Reading, pages_of
 
+    labelled = labelled_folder(folder) if folder else labelled_pages(count)
     source = compose([]).stages["collect"].source  # type: ignore[attr-defined]
-    return list(pages_of(source, Reading(rank=0, ranks=PYDOC_RANKS)))
+    pages = list(pages_of(source, Reading(rank=0, ranks=PYDOC_RANKS)))
+    html = [page.page for page in labelled] + [decode(p.body, p.content_type) for p in pages]
+    once = {page.text: page.page for page in labelled} | dict(enumerate(html[len(labelled) :]))  # type: ignore[arg-type]
+    texts = [text for page in once.values() if len(text := main_text(page)) >= LEAST_CHARACTERS]
+    return Documents(labelled, pages, html, texts[::2], texts[1::2])
 
 
-def reading(pages: list[Any], rounds: int) -> list[Row]:
-    """Our WARC source against warcio."""
+def reading(given: Documents, rounds: int) -> Iterable[Row]:
+    """Our WARC source against warcio, on a crawl's records and on a collect step's."""
     from warcio.archiveiterator import ArchiveIterator
 
     from llmhpc.sources import Reading, archive, warc
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.warc.gz"
-        archive.write(pages, path)
+        collected, crawled = Path(folder) / "collected.warc.gz", Path(folder) / "crawled.warc.gz"
+        archive.write(given.pages, collected)
+        crawl(given.html, crawled)
+        for name, path in (("a crawl's WARC", crawled), ("a collect step's", collected)):
 
-        def reference() -> list[tuple[str, bytes]]:
-            found = []
-            with path.open("rb") as file:
-                for record in ArchiveIterator(file):
-                    if record.rec_type == "response":
-                        url = record.rec_headers.get_header("WARC-Target-URI")
-                        record.http_headers.get_header("Content-Type")
-                        found.append((url, record.content_stream().read()))
-            return found
+            def reference(path: Path = path) -> list[tuple[str, str, bytes]]:
+                found = []
+                with path.open("rb") as file:
+                    for record in ArchiveIterator(file):
+                        if record.rec_type == "response":
+                            url = record.rec_headers.get_header("WARC-Target-URI")
+                            kind = record.http_headers.get_header("Content-Type")
+                            found.append((url, kind, record.content_stream().read()))
+                return found
 
-        def fast() -> list[Any]:
-            return list(warc.read_files([str(path)], 50.0, Reading(rank=0, ranks=1)))
+            def fast(path: Path = path) -> list[Any]:
+                return list(warc.read_pages([str(path)], 50_000_000, Reading(rank=0, ranks=1)))
 
-        same = [(page.url, page.body) for page in fast()] == reference()
-        return [
-            compare("reading / warcio", 3, reference, fast, len(pages), 5 * rounds, {"same": same})
-        ]
+            pages = reference()
+            same = [(page.url, page.content_type, page.body) for page in fast()] == pages
+            yield compare(
+                f"reading {name} / warcio", 3, len(pages), 3 * rounds, {"pages equal": same},
+                lambda timed, run=reference: timed(run), lambda timed, run=fast: timed(run),
+            )  # fmt: skip
 
 
-def extraction(html: list[str], labelled: list[Labelled], rounds: int) -> list[Row]:
+def crawl(html: list[str], path: Path) -> None:
+    """Pages as Common Crawl has them: a request, the response with its headers, metadata."""
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+
+    sent = (
+        "Host: example.org\r\nUser-Agent: bot/2.0\r\nAccept: text/html\r\nAccept-Encoding: br,gzip"
+    )
+    named = {
+        "Date": "Fri, 01 Mar 2024 12:00:00 GMT", "Server": "nginx", "X-Crawl-Content-Encoding": "gzip",
+        "Content-Type": "text/html; charset=UTF-8", "Vary": "Accept-Encoding", "X-Frame-Options": "DENY",
+        "Cache-Control": "max-age=0, must-revalidate", "Link": '<https://example.org/w/>; rel="api"',
+        "Strict-Transport-Security": "max-age=31536000", "Set-Cookie": "id=0123456789abcdef; path=/",
+    }  # fmt: skip
+    least, most = WEB_PAGE_BYTES
+    bodies = [body for page in html if least <= len(body := page.encode()) <= most]
+    with path.open("wb") as file:
+        writer = WARCWriter(file, gzip=True)
+        for number, body in enumerate(bodies):
+            length = {
+                "X-Crawl-Content-Length": str(len(body) // 4),
+                "Content-Length": str(len(body)),
+            }
+            http = StatusAndHeaders(
+                "200 OK", [*named.items(), *length.items()], protocol="HTTP/1.1"
+            )
+            get = StatusAndHeaders(f"GET /{number} HTTP/1.1", [x.split(": ") for x in sent.split("\r\n")], is_http_request=True)  # fmt: skip
+            about = b"fetchTimeMs: 300\r\ncharset-detected: UTF-8\r\nlanguages-cld2: {}\r\n"
+            for kind, payload, headers in (
+                ("request", b"", get),
+                ("response", body, http),
+                ("metadata", about, None),
+            ):
+                where = f"https://example.org/{number}"
+                more = {"WARC-IP-Address": "192.0.2.1", "WARC-Identified-Payload-Type": "text/html"}
+                record = writer.create_warc_record(
+                    where, kind, io.BytesIO(payload), http_headers=headers,
+                    warc_headers_dict=more if kind == "response" else {},
+                )  # fmt: skip
+                writer.write_record(record)
+
+
+def extraction(given: Documents, rounds: int) -> Iterable[Row]:
     """resiliparse as we use it against trafilatura as datatrove has it."""
     from datatrove.pipeline.extractors import Trafilatura
 
@@ -135,170 +212,267 @@ def extraction(html: list[str], labelled: list[Labelled], rounds: int) -> list[R
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
     stock = Trafilatura(favour_precision=True, deduplicate=False).extract
-    scores = {"trafilatura": stock, "fast": main_text}
-    means = {
-        f"F1 {name}": round(statistics.mean(f1(by(x.page) or "", x.text) for x in labelled), 4)
-        for name, by in scores.items()
-    }
-    return [
-        compare(
-            "extraction / trafilatura", 10,
-            lambda: [stock(page) for page in html], lambda: [main_text(page) for page in html],
-            len(html), rounds, means | {"labelled": len(labelled)},
+    scores: dict[str, Any] = {
+        f"F1 of {name}": round(
+            statistics.mean(f1(by(x.page) or "", x.text) for x in given.labelled), 4
         )
-    ]  # fmt: skip
+        for name, by in {"trafilatura": stock, "ours": main_text}.items()
+    }
+    yield compare(
+        "extraction / trafilatura", 10, len(given.html), rounds, scores | {"labelled": len(given.labelled)},
+        lambda timed: timed(lambda: [stock(page) for page in given.html]),
+        lambda timed: timed(lambda: [main_text(page) for page in given.html]),
+    )  # fmt: skip
 
 
-def language(texts: list[str], rounds: int) -> list[Row]:
-    """The first 2000 characters against datatrove's filter on all of them."""
+def language(given: Documents, rounds: int) -> Iterable[Row]:
+    """The first 2000 characters against datatrove's filter, which looks at all of them and asks for every label."""
     from datatrove.data import Document
+    from datatrove.pipeline.filters import LanguageFilter
 
     from llmhpc.filters import language as rule
 
-    def judged(judge: Any) -> list[tuple[bool, str]]:
-        found = []
-        for text in texts:
-            document = Document(text=text, id="")
-            kept = judge.filter(document)
-            found.append((kept is True, document.metadata["language"]))
-        return found
-
-    stock = rule.build(rule.Config()).judge  # type: ignore[attr-defined]
-    stock.model.k = -1
     fast = rule.build(rule.Config(first_characters=2000))
-    one, other = judged(stock), judged(fast)
-    same = sum(a == b for a, b in zip(one, other, strict=True)) / len(texts)
-    return [
-        compare("language id / datatrove", 3, lambda: judged(stock), lambda: judged(fast),
-                len(texts), rounds, {"decisions and labels equal": round(same, 4)})
-    ]  # fmt: skip
+    stock = LanguageFilter(languages=["en"], language_threshold=rule.Config().threshold)
+    same_model = rule.build(rule.Config()).judge.model._model  # type: ignore[attr-defined]
+    stock.model._model = same_model  # it would be downloaded
+    texts = given.learnt + given.texts
+
+    def judged(block: Any) -> list[tuple[bool, str]]:
+        asked = [Document(text=text, id="") for text in texts]
+        kept = [block.filter(document) for document in asked]
+        return [(k is True, d.metadata["language"]) for k, d in zip(kept, asked, strict=True)]
+
+    equal = statistics.mean(a == b for a, b in zip(judged(stock), judged(fast), strict=True))
+    yield compare(
+        "language id / datatrove", 3, len(texts), rounds, {"decisions and labels equal": round(equal, 4)},
+        lambda timed: timed(judged, stock), lambda timed: timed(judged, fast),
+    )  # fmt: skip
 
 
-def chain(texts: list[str], kind: str, rounds: int) -> list[Row]:
-    """The rules of conf/stage/filter/<kind>.yaml on remembered words against datatrove's filters as they are."""
+def stock_filters(rules: dict[str, Any]) -> dict[str, Any]:
+    """datatrove's own filters with the thresholds of ``rules``."""
+    from datatrove.pipeline import filters as stock
+
+    repetition, quality, c4, fineweb = (
+        rules[name] for name in ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+    )
+    return {
+        "gopher_repetition": stock.GopherRepetitionFilter(
+            dup_line_frac=repetition.duplicate_lines,
+            dup_para_frac=repetition.duplicate_paragraphs,
+            dup_line_char_frac=repetition.duplicate_line_characters,
+            dup_para_char_frac=repetition.duplicate_paragraph_characters,
+            top_n_grams=repetition.tops(),
+            dup_n_grams=repetition.duplicates(),
+        ),
+        "gopher_quality": stock.GopherQualityFilter(
+            min_doc_words=quality.min_words,
+            max_doc_words=quality.max_words,
+            min_avg_word_length=quality.min_mean_word_characters,
+            max_avg_word_length=quality.max_mean_word_characters,
+            max_symbol_word_ratio=quality.max_symbol_word_ratio,
+            max_bullet_lines_ratio=quality.max_bullet_lines,
+            max_ellipsis_lines_ratio=quality.max_ellipsis_lines,
+            max_non_alpha_words_ratio=quality.min_alphabetic_words,
+            min_stop_words=quality.min_stop_words,
+        ),
+        "c4": stock.C4QualityFilter(
+            filter_no_terminal_punct=c4.only_terminal_punctuation,
+            min_num_sentences=c4.min_sentences or -1,
+            min_words_per_line=c4.min_words_per_line,
+            max_word_length=c4.max_word_characters,
+            remove_citations=c4.remove_citations,
+            filter_lorem_ipsum=c4.drop_lorem_ipsum,
+            filter_curly_bracket=c4.drop_curly_bracket,
+            filter_javascript=c4.remove_javascript_lines,
+            filter_policy=c4.remove_policy_lines,
+        ),
+        "fineweb": stock.FineWebQualityFilter(
+            line_punct_thr=fineweb.min_lines_ending_in_punctuation,
+            short_line_thr=fineweb.max_short_lines,
+            short_line_length=fineweb.short_line_characters,
+            char_duplicates_ratio=fineweb.max_duplicate_line_characters,
+            new_line_ratio=fineweb.max_newlines_per_word,
+        ),
+    }
+
+
+def our_filters(rules: dict[str, Any]) -> dict[str, Any]:
+    """Our blocks for ``rules``, which explain what they drop."""
+    modules = {
+        name: importlib.import_module(f"llmhpc.filters.{r.kind}") for name, r in rules.items()
+    }
+    return {name: module.build(rules[name]) for name, module in modules.items()}
+
+
+def fates(blocks: dict[str, Any], texts: list[str]) -> list[str]:
+    """Of each text: "kept", or the rule and the reason that dropped it."""
     from datatrove.data import Document
 
+    found = []
+    for text in texts:
+        document, fate = Document(text=text, id=""), "kept"
+        for name, block in blocks.items():
+            kept = block.filter(document)
+            if kept is not True:
+                fate = f"{name}: {kept[1]}"
+                break
+        found.append(fate)
+    return found
+
+
+def chain(given: Documents, rounds: int) -> Iterable[Row]:
+    """The rules of conf/stage/filter on remembered words against datatrove's filters as they are; language has a row."""
     from llmhpc.filters import Splitter
-    from llmhpc.filters.blocks.chain import _block
     from llmhpc.filters.blocks.words import splitting
     from llmhpc.planning.compose import compose
 
-    rules = compose([f"stage/filter@stages.filter={kind}"]).stages["filter"].rules  # type: ignore[attr-defined]
-    ours = {name: _block(rule, None) for name, rule in rules.items() if name != "language"}  # type: ignore[arg-type]
-    stock = {name: block.judge for name, block in ours.items()}  # type: ignore[attr-defined]
+    texts = given.texts
+    for kind in ("web", "pydoc"):
+        rules = dict(compose([f"stage/filter@stages.filter={kind}"]).stages["filter"].rules)  # type: ignore[attr-defined]
+        rules.pop("language")
+        stock, ours = stock_filters(rules), our_filters(rules)
 
-    def run(blocks: dict[str, Any], by: Splitter | None) -> list[tuple[str, str]]:
-        found = []
-        with splitting(by) if by else nullcontext():
-            for text in texts:
-                document, fate = Document(text=text, id=""), ("kept", "")
-                for name, block in blocks.items():
-                    kept = block.filter(document)
-                    if kept is not True:
-                        fate = (name, kept[1])
-                        break
-                found.append(fate)
-        return found
+        def fast(timed: Timer, learnt: list[str], ours: Any = ours) -> Any:
+            with splitting(Splitter.remembered):
+                fates(ours, learnt)
+                return timed(fates, ours, texts)
 
-    one, other = run(stock, None), run(ours, Splitter.remembered)
-    differing = [
-        f"{n}: {a} / {b}" for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b
-    ]
-    agreement = {
-        "decisions equal": round(1 - len(differing) / len(texts), 4),
-        "kept": sum(fate[0] == "kept" for fate in one),
-        "differing": differing,
+        theirs = fates(stock, texts)
+        found = fast(lambda run, *arguments: run(*arguments), given.learnt)
+        pairs = list(enumerate(zip(theirs, found, strict=True)))
+        differing = [f"{number}: {a} / {b}" for number, (a, b) in pairs if a != b]
+        agreement = {
+            "decisions equal": round(1 - len(differing) / len(texts), 4),
+            "kept": theirs.count("kept"),
+            "differing": differing,
+        }
+        yield compare(
+            f"filter chain {kind} / datatrove", 5, len(texts), rounds, agreement,
+            lambda timed, stock=stock: timed(fates, stock, texts),
+            lambda timed, fast=fast: fast(timed, given.learnt), lambda timed, fast=fast: fast(timed, []),
+        )  # fmt: skip
+
+
+def minhash(given: Documents, rounds: int) -> Iterable[Row]:
+    """Signatures against datatrove's block on texts with planted copies, and which pairs either finds."""
+    import numpy as np
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+
+    from llmhpc.dedup.blocks.signature import HASH_SEED, Signer
+
+    texts = with_copies(given.texts)
+    config = MinhashConfig(n_grams=NGRAM, num_buckets=BUCKETS, hashes_per_bucket=HASHES, seed=HASH_SEED)  # fmt: skip
+    stock = MinhashDedupSignature(".", config, "en")
+
+    def by_datatrove() -> list[Any]:
+        shingles = [stock.get_shingles(text) for text in texts]
+        return [np.concatenate(stock.get_signature(s)) if len(s) else None for s in shingles]
+
+    def fast(timed: Timer, learnt: list[str]) -> Any:
+        signer = Signer(BUCKETS * HASHES, NGRAM, "en")
+        for text in learnt:
+            signer.sign(text)
+        return timed(lambda: [signer.sign(text) for text in texts])
+
+    similar = similarities(stock, texts)
+    true = {pair for pair, share in similar.items() if share >= THRESHOLD}
+    theirs, ours = by_datatrove(), fast(lambda run: run(), given.learnt)
+    agreement: dict[str, Any] = {
+        "signatures equal": sum(map(np.array_equal, theirs, ours)),
+        "of": len(texts),
     }
-
-    def cold() -> object:
-        return run(ours, Splitter.remembered)
-
-    rows = [
-        compare(
-            f"filter chain {kind}, cold / datatrove",
-            5,
-            lambda: run(stock, None),
-            cold,
-            len(texts),
-            rounds,
-            agreement,
-        )
-    ]
-    with splitting(Splitter.remembered):
-        warm = lambda: run(ours, None)
-        warm()
-        fast = [_seconds(warm) for _ in range(rounds)]
-    slow = [_seconds(lambda: run(stock, None)) for _ in range(rounds)]
-    ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
-    rows.append(Row(f"filter chain {kind}, warm / datatrove", 5,
-                    *(round(r, 2) for r in (statistics.median(ratios), ratios[0], ratios[-1])),
-                    *(round(len(texts) / statistics.median(t), 1) for t in (slow, fast))))  # fmt: skip
-    return rows
+    for name, signatures in {"datatrove": theirs, "ours": ours}.items():
+        found = sharing_a_bucket(signatures)
+        hits = len(found & true)
+        agreement[f"{name}: recall, precision at {THRESHOLD}"] = [
+            round(hits / max(1, len(whole)), 3) for whole in (true, found)
+        ]
+    yield compare(
+        "MinHash signatures / datatrove", 8, len(texts), rounds, agreement,
+        lambda timed: timed(by_datatrove), lambda timed: fast(timed, given.learnt), lambda timed: fast(timed, []),
+    )  # fmt: skip
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    begun = time.process_time()
-    run()
-    return time.process_time() - begun
+def with_copies(texts: list[str]) -> list[str]:
+    """The texts, and each once more with some words replaced."""
+    draw, copies = random.Random(0), []
+    for text in texts:
+        words = text.split()
+        for at in draw.sample(range(len(words)), int(len(words) * draw.uniform(*REPLACED))):
+            words[at] = f"word{draw.randrange(1 << 30):x}"
+        copies.append(" ".join(words))
+    return texts + copies
 
 
-def tokenizing(texts: list[str], rounds: int) -> list[Row]:
-    """Looking words up against the tokenizers library, as datatrove calls it and in its faster way."""
+def similarities(stock: Any, texts: list[str]) -> dict[Pair, float]:
+    """The Jaccard similarity of the word n-grams of all pairs that share one, by counting them."""
+    from datatrove.utils.text import ngrams, simplify_text
+
+    split = stock.word_tokenizer.word_tokenize
+    sets = [set(ngrams(split(simplify_text(text)), NGRAM)) for text in texts]
+    holders: dict[Any, list[int]] = defaultdict(list)
+    for number, grams in enumerate(sets):
+        for gram in grams:
+            holders[gram].append(number)
+    common: dict[Pair, int] = defaultdict(int)
+    for numbers in holders.values():
+        for pair in combinations(numbers, 2):
+            common[pair] += 1
+    return {(a, b): n / (len(sets[a]) + len(sets[b]) - n) for (a, b), n in common.items()}
+
+
+def sharing_a_bucket(signatures: list[Any]) -> set[Pair]:
+    """The pairs that MinHash takes for duplicates."""
+    holders: dict[Any, list[int]] = defaultdict(list)
+    for number, signature in enumerate(signatures):
+        if signature is not None:
+            for bucket, part in enumerate(signature.reshape(BUCKETS, HASHES)):
+                holders[bucket, part.tobytes()].append(number)
+    return {pair for numbers in holders.values() for pair in combinations(numbers, 2)}
+
+
+def tokenizing(given: Documents, rounds: int) -> Iterable[Row]:
+    """Looking words up against the tokenizers library, as datatrove calls it and in its fastest way."""
     import numpy as np
 
     from llmhpc.tokens.bpe import train_bpe
-    from llmhpc.tokens.encode import Encoder
     from llmhpc.tokens.words import Words
 
-    tokenizer = train_bpe(texts, VOCABULARY)
+    tokenizer = train_bpe(given.learnt, VOCABULARY)
     tokenizer.encode_special_tokens = True
-    dtype = np.dtype("<u2")
+    texts, dtype = given.texts, np.dtype("<u2")
 
-    def encoder() -> Encoder:
+    def stock(encode: Callable[..., Any]) -> list[Any]:
+        return [np.array([*found.ids, 0], dtype=dtype) for found in encode(texts)]
+
+    def fast(timed: Timer, learnt: list[str]) -> Any:
         words = Words(tokenizer, dtype)
-        return Encoder(
-            tokenizer=tokenizer, eos_id=0, vocab_size=VOCABULARY, dtype=dtype, words=words
-        )
+        words.encode(learnt, 0)
+        return timed(words.encode, texts, 0)
 
-    known = encoder()
-    pairs = zip(known.encode(texts), known.reference(texts), strict=True)
-    agreement = {"identical ids": all(np.array_equal(a, b) for a, b in pairs)}
-
-    def stock() -> list[Any]:
-        found = tokenizer.encode_batch(texts)
-        return [np.array([*encoding.ids, 0], dtype=dtype) for encoding in found]
-
-    sides = {
-        "tokenizing, warm / encode_batch": (stock, lambda: known.encode(texts)),
-        "tokenizing, cold / encode_batch": (stock, lambda: encoder().encode(texts)),
-        "tokenizing, warm / encode_batch_fast": (
-            lambda: known.reference(texts),
-            lambda: known.encode(texts),
-        ),
-    }
-    return [
-        compare(name, 5, slow, fast, len(texts), rounds, agreement)
-        for name, (slow, fast) in sides.items()
-    ]
+    for encode in (tokenizer.encode_batch, tokenizer.encode_batch_fast):
+        pairs = zip(stock(encode), fast(lambda run, *a: run(*a), given.learnt), strict=True)
+        yield compare(
+            f"tokenizing / {encode.__name__}", 5, len(texts), 3 * rounds,
+            {"identical ids": all(np.array_equal(a, b) for a, b in pairs)},
+            lambda timed, encode=encode: timed(stock, encode),
+            lambda timed: fast(timed, given.learnt), lambda timed: fast(timed, []),
+        )  # fmt: skip
 
 
-def one_rank(share: list[str]) -> int:
-    """Extract, filter: what one rank does with its pages; returns how many."""
-    from datatrove.data import Document
-
+def one_rank(html: list[str]) -> int:
+    """What a rank of the filter stage does with its pages: main text, rules; returns how many."""
     from llmhpc.filters import Splitter
-    from llmhpc.filters.blocks.chain import _block
     from llmhpc.filters.blocks.resilient import main_text
     from llmhpc.filters.blocks.words import splitting
     from llmhpc.planning.compose import compose
 
-    rules = compose([]).stages["filter"].rules  # type: ignore[attr-defined]
-    blocks = [_block(rule, None) for rule in rules.values()]  # type: ignore[arg-type]
+    blocks = our_filters(compose([]).stages["filter"].rules)  # type: ignore[attr-defined]
     with splitting(Splitter.remembered):
-        for page in share:
-            document = Document(text=main_text(page), id="")
-            all(block.filter(document) is True for block in blocks)
-    return len(share)
+        fates(blocks, [main_text(page) for page in html])
+    return len(html)
 
 
 def scale(html: list[str], rounds: int) -> dict[str, float]:
@@ -307,77 +481,68 @@ def scale(html: list[str], rounds: int) -> dict[str, float]:
     for ranks in (1, 2, 4):
         with ProcessPoolExecutor(ranks, mp_context=get_context("spawn")) as pool:
             list(pool.map(one_rank, [html[:2]] * ranks))  # imports and models
-            best = 0.0
+            taken = []
             for _ in range(rounds):
                 begun = time.monotonic()
-                done = sum(pool.map(one_rank, [html[rank::ranks] for rank in range(ranks)]))
-                best = max(best, done / (time.monotonic() - begun))
-        found[str(ranks)] = round(best, 1)
+                list(pool.map(one_rank, [html[rank::ranks] for rank in range(ranks)]))
+                taken.append(time.monotonic() - begun)
+        found[str(ranks)] = round(len(html) / statistics.median(taken), 1)
     return found
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every row that was asked for."""
-    from llmhpc.filters.blocks.pages import decode
-    from llmhpc.filters.blocks.resilient import main_text
+PARTS = {
+    part.__name__: part for part in (reading, extraction, language, chain, minhash, tokenizing)
+}
 
-    folder = options.labelled
-    labelled = labelled_folder(folder) if folder else labelled_pages(options.pages)
-    pages = pydoc_pages()
-    html = [page.page for page in labelled] + [decode(p.body, p.content_type) for p in pages]
-    texts = [text for page in html if len(text := main_text(page)) >= 200]
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for."""
+    given = documents(options.labelled, options.pages)
     if options.scale:
-        return {"cores": os.cpu_count(), "documents/s by ranks": scale(html, options.rounds)}
-    rounds = options.rounds
-    parts: dict[str, Callable[[], list[Row]]] = {
-        "reading": lambda: reading(pages, rounds),
-        "extraction": lambda: extraction(html, labelled, rounds),
-        "language": lambda: language(texts, rounds),
-        "chain": lambda: [r for kind in ("web", "pydoc") for r in chain(texts, kind, rounds)],
-        "tokenizing": lambda: tokenizing(texts, rounds),
-    }
+        return {"cores": os.cpu_count(), "documents/s by ranks": scale(given.html, options.rounds)}
     rows = []
-    for name, part in parts.items():
-        if name in (options.parts or parts):
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            rows += [asdict(row) for row in part()]
-            print(
-                "\n".join(f"  {r['what']} {r['ratio']}x" for r in rows), file=sys.stderr, flush=True
-            )
-    size = sum(map(len, html)) / 1e6
-    return {"pages": len(html), "html_mb": round(size, 1), "texts": len(texts), "rows": rows}
+    for name in options.parts:
+        for row in PARTS[name](given, options.rounds):
+            rows.append(asdict(row) | {"met": row.ratio >= row.goal})
+            print(line(rows[-1]), file=sys.stderr, flush=True)
+    size = sum(map(len, given.html)) / 1e6
+    load = round(os.getloadavg()[0], 1)
+    return {"pages": len(given.html), "html_mb": round(size, 1), "load": load, "rows": rows}
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table for people."""
+    cold = f"cold {row['cold']:.2f}x" if row["cold"] else ""
+    return (
+        f"{row['what']:40} {row['ratio']:6.2f}x ({row['least']:.2f}-{row['greatest']:.2f}) {cold:11}"
+        f" {row['reference_per_s']:8.1f} -> {row['fast_per_s']:8.1f} docs/s  goal {row['goal']:g}:"
+        f" {'met' if row['met'] else 'NOT met'}"
+    )
 
 
 def show(result: dict[str, Any]) -> None:
-    """The table for people."""
-    if "rows" not in result:
-        print(result)
-        return
-    print(f"{result['pages']} pages, {result['html_mb']} MB of HTML, {result['texts']} texts")
-    for row in result["rows"]:
-        met = "met" if row["ratio"] >= row["goal"] else "NOT met"
-        speed = f"{row['reference_per_s']:9.1f} -> {row['fast_per_s']:9.1f} docs/s"
-        spread = f"({row['least']:.2f}-{row['greatest']:.2f})"
-        print(
-            f"{row['what']:38} {row['ratio']:6.2f}x {spread:14} {speed}  goal {row['goal']:g}: {met}"
-        )
+    """The table for people, with what the two sides agree on and where the time goes."""
+    for row in result.pop("rows", []):
+        print(line(row))
         for name, value in row["agreement"].items():
             print(f"      {name}: {value}")
-        print("      time: " + "; ".join(row["time_goes_to"])) if row["time_goes_to"] else None
+        print("      time: " + "; ".join(row["time_goes_to"]))
+    print("; ".join(f"{name}: {value}" for name, value in result.items()))
 
 
 def main() -> int:
     """Exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.data", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--scale", action="store_true", help="documents/s for 1, 2 and 4 ranks")
-    parser.add_argument(
-        "--labelled", type=Path, help="a folder of x.html with their main text in x.txt"
-    )
-    parser.add_argument("--pages", type=int, default=200, help="labelled pages to make")
+    parser.add_argument("--labelled", type=Path, help="a folder: x.html, its main text in x.txt")
+    parser.add_argument("--pages", type=int, default=80, help="labelled pages to make")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--parts", nargs="*", help="reading extraction language chain tokenizing")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=" ".join(PARTS))  # fmt: skip
     options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     result = measure(options)
     print(json.dumps(result)) if options.json else show(result)
     return 0

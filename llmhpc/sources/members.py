@@ -7,6 +7,7 @@ from isal import isal_zlib  # inflates the same bytes in half of zlib's time
 
 MAGIC = b"\x1f\x8b\x08"
 BLOCK_BYTES = 1 << 18
+STEP_BYTES = 1 << 14  # inflated at once: what is handed over beyond a member's end comes back as a copy
 GZIP_WINDOW = 31  # zlib's word for: gzip header and trailer, window of 32 KB
 
 
@@ -45,11 +46,6 @@ class _Window:
             if not self.read_on():
                 return None
 
-    def next_magic(self, start: int) -> int:
-        """The offset of the first MAGIC at or behind ``start`` among the bytes held, or their end."""
-        found = self._held.find(MAGIC, start - self._base)
-        return self._base + found if found >= 0 else self.end()
-
     def end(self) -> int:
         """The offset behind the last byte held."""
         return self._base + len(self._held)
@@ -78,9 +74,7 @@ def _inflate(
         if position >= window.end() and not window.read_on():
             skip("truncated gzip member", start)
             return None, start + 1
-        # as far as the next member seems to begin: what is handed over beyond the end comes back as a copy
-        stop = window.next_magic(position + 1)
-        stop = min(stop, position + BLOCK_BYTES)
+        stop = min(window.end(), position + STEP_BYTES)
         try:
             part = inflater.decompress(window[position:stop], max_bytes - size + 1)
         except isal_zlib.error:  # type: ignore[misc]  # its stubs have a plain object

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
 
-PRINTABLE = bytes(range(32, 127)) + b"\r\n"
-NAMES = re.compile(r"[^: ]*")
+# a first line, then lines of a name, a colon, a blank and a value that neither begins nor ends with a blank
+PLAIN = re.compile(rb"[ -~]*(?:\r\n[!-9;-~]+: [!-~](?:[ -~]*[!-~])?)*")
 HEAD_END = b"\r\n\r\n"
 ENCODINGS = {"transfer-encoding", "content-encoding"}
 WITH_BODY = ("response", "conversion")
@@ -84,13 +84,11 @@ def plain(raw: bytes) -> Record | None:
 
 def _headers(head: bytes) -> dict[str, str] | None:
     """The headers behind the first line; None unless they are plain."""
-    if head.translate(None, PRINTABLE) or b" \r\n" in head or b"\r\n " in head:
+    if not PLAIN.fullmatch(head):
         return None
-    pairs = [line.partition(": ") for line in reversed(head.decode("ascii").split("\r\n")[1:])]
-    if not all(colon and value and value[0] != " " for _, colon, value in pairs):
-        return None
-    found = {name.lower(): value for name, _, value in pairs}
-    return found if NAMES.fullmatch("".join(found)) else None
+    lines = head.decode("ascii").split("\r\n")
+    pairs = [line.split(": ", 1) for line in reversed(lines[1:])]
+    return {name.lower(): value for name, value in pairs}
 
 
 def any_record(raw: bytes, max_bytes: int) -> Iterator[Record]:
