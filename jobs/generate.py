@@ -37,7 +37,7 @@ class Config(Stage):
     unanswered_share: float = (
         0.0  # of a rank's requests that may stay without answer after all retries
     )
-    diversity_documents: int = 10_000  # that the diversity report looks at; held in memory
+    diversity_documents: int = 5_000  # that the diversity report looks at; held in memory
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
