@@ -7,7 +7,9 @@ from isal import isal_zlib  # inflates the same bytes in half of zlib's time
 
 MAGIC = b"\x1f\x8b\x08"
 BLOCK_BYTES = 1 << 18
-STEP_BYTES = 1 << 14  # inflated at once: what is handed over beyond a member's end comes back as a copy
+STEP_BYTES = (
+    1 << 14
+)  # inflated at once: what is handed over beyond a member's end comes back as a copy
 GZIP_WINDOW = 31  # zlib's word for: gzip header and trailer, window of 32 KB
 
 
