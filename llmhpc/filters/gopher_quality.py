@@ -1,17 +1,22 @@
 """Drop documents that do not look like prose: length, word shapes, symbols, stop words (Gopher)."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least, fraction
 from llmhpc.filters import Rule, above, below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from datatrove.data import Document
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
+
+REMEMBERED = 1 << 17  # words
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,12 +43,17 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
+    """The decisions of ``reference``, each word looked at once."""
+    from llmhpc.filters.blocks.explained import Checked
+
+    return Checked(partial(faults, cfg), removed)
+
+
+def reference(cfg: Config) -> "BaseFilter":
     """datatrove's filter with these thresholds."""
     from datatrove.pipeline.filters import GopherQualityFilter
 
-    from llmhpc.filters.blocks.explained import Explained
-
-    judge = GopherQualityFilter(
+    return GopherQualityFilter(
         min_doc_words=cfg.min_words,
         max_doc_words=cfg.max_words,
         min_avg_word_length=cfg.min_mean_word_characters,
@@ -54,57 +64,56 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         max_non_alpha_words_ratio=cfg.min_alphabetic_words,
         min_stop_words=cfg.min_stop_words,
     )
-    say = {  # datatrove's reason -> the sentence for a measured value
-        "gopher_short_doc": lambda value: below("words", value, cfg.min_words),
-        "gopher_long_doc": lambda value: above("words", value, cfg.max_words),
-        "gopher_below_avg_threshold": lambda value: below(
-            "mean_word_characters", value, cfg.min_mean_word_characters
-        ),
-        "gopher_above_avg_threshold": lambda value: above(
-            "mean_word_characters", value, cfg.max_mean_word_characters
-        ),
-        "gopher_too_many_hashes": lambda value: above(
-            "hashes_per_word", value, cfg.max_symbol_word_ratio
-        ),
-        "gopher_too_many_ellipsis": lambda value: above(
-            "ellipses_per_word", value, cfg.max_symbol_word_ratio
-        ),
-        "gopher_too_many_bullets": lambda value: above("bullet_lines", value, cfg.max_bullet_lines),
-        "gopher_too_many_end_ellipsis": lambda value: above(
-            "ellipsis_lines", value, cfg.max_ellipsis_lines
-        ),
-        "gopher_below_alpha_threshold": lambda value: below(
-            "alphabetic_words", value, cfg.min_alphabetic_words
-        ),
-        "gopher_enough_stop_words": lambda value: below("stop_words", value, cfg.min_stop_words),
-    }
-
-    def explain(doc: "Document", reason: str) -> str:
-        return say[reason](measure(doc.text, reason))
-
-    return Explained(judge, explain, removed)
 
 
-def measure(text: str, reason: str) -> float:
-    """The value behind one of datatrove's reasons, by datatrove's definitions of word and line."""
-    from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
-    from datatrove.utils.text import PUNCTUATION_SET, split_into_words
+def faults(cfg: Config, text: str) -> "Iterator[tuple[str, str]]":
+    """datatrove's reasons to drop a text, each with its value."""
+    from datatrove.utils.text import split_into_words
 
     words = split_into_words(text)
-    real = [word for word in words if any(c not in PUNCTUATION_SET for c in word)]
+    real = list(compress(words, map(is_real, words)))
+    if len(real) < cfg.min_words:
+        yield "gopher_short_doc", below("words", len(real), cfg.min_words)
+    if 0 < cfg.max_words < len(real):
+        yield "gopher_long_doc", above("words", len(real), cfg.max_words)
+    mean = sum(map(len, real)) / len(real) if real else math.nan
+    if mean < cfg.min_mean_word_characters:
+        sentence = below("mean_word_characters", mean, cfg.min_mean_word_characters)
+        yield "gopher_below_avg_threshold", sentence
+    if 0 < cfg.max_mean_word_characters < mean:
+        sentence = above("mean_word_characters", mean, cfg.max_mean_word_characters)
+        yield "gopher_above_avg_threshold", sentence
+    for reason, name, value, most in _symbols(cfg, text, len(words) or 1):
+        if 0 < most < value:
+            yield f"gopher_too_many_{reason}", above(name, value, most)
+    share = sum(map(has_letter, words)) / (len(words) or 1)
+    if share < cfg.min_alphabetic_words:
+        sentence = below("alphabetic_words", share, cfg.min_alphabetic_words)
+        yield "gopher_below_alpha_threshold", sentence
+    if (stops := len(STOP_WORDS.intersection(words))) < cfg.min_stop_words:
+        yield "gopher_enough_stop_words", below("stop_words", stops, cfg.min_stop_words)
+
+
+def _symbols(cfg: Config, text: str, words: int) -> "Iterator[tuple[str, str, float, float]]":
+    yield "hashes", "hashes_per_word", text.count("#") / words, cfg.max_symbol_word_ratio
+    ellipses = text.count("...") + text.count("…")
+    yield "ellipsis", "ellipses_per_word", ellipses / words, cfg.max_symbol_word_ratio
     lines = text.splitlines()
-    values = {
-        "doc": lambda: len(real),
-        "avg": lambda: sum(map(len, real)) / len(real),
-        "hashes": lambda: text.count("#") / len(words),
-        "end_ellipsis": lambda: _share(lines, lambda line: line.rstrip().endswith(("...", "…"))),
-        "ellipsis": lambda: (text.count("...") + text.count("…")) / len(words),
-        "bullets": lambda: _share(lines, lambda line: line.lstrip().startswith(("•", "-"))),
-        "alpha": lambda: _share(words, lambda word: any(c.isalpha() for c in word)),
-        "stop_words": lambda: len(set(STOP_WORDS) & set(words)),
-    }
-    return next(value() for part, value in values.items() if part in reason)
+    bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines)
+    yield "bullets", "bullet_lines", bullets / (len(lines) or 1), cfg.max_bullet_lines
+    ends = sum(line.rstrip().endswith(("...", "…")) for line in lines) if ellipses else 0
+    yield "end_ellipsis", "ellipsis_lines", ends / (len(lines) or 1), cfg.max_ellipsis_lines
 
 
-def _share(items: list[str], holds: "Callable[[str], bool]") -> float:
-    return sum(map(holds, items)) / len(items)
+@lru_cache(REMEMBERED)
+def is_real(word: str) -> bool:
+    """Whether a word has a character that is no punctuation mark."""
+    from datatrove.utils.text import PUNCTUATION_SET
+
+    return not PUNCTUATION_SET.issuperset(word)
+
+
+@lru_cache(REMEMBERED)
+def has_letter(word: str) -> bool:
+    """Whether a word has a letter."""
+    return any(map(str.isalpha, word))

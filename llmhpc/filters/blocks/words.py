@@ -4,15 +4,21 @@ The words are the same but for one thing: spaCy puts emoticons together even ove
 to it, and here [ 1 ] :) ). That can move a rule's decision where a value lies at its limit: the default is spaCy alone.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
+import spacy
 from datatrove.utils.typeshelper import Languages
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, load_word_tokenizer
+from spacy.attrs import IDX, LENGTH
+from spacy.lang.lex_attrs import is_punct
+from spacy.vocab import Vocab
 
 from llmhpc.filters import Splitter
 
+STRETCH = re.compile(r"\S+")
 REMEMBERED = 1 << 19  # stretches, about 200 MB; then all are forgotten
 BREAKS_SPACY = "IS_ALPHA"  # of such texts datatrove splits the rest
 
@@ -37,11 +43,12 @@ class Memory:
     """The words and sentences of ``words``, put together from stretches met before."""
 
     def __init__(self, words: SpaCyTokenizer) -> None:
-        self._pipeline = words.tokenizer
+        # a vocabulary that works out no shapes and flags of words: those take most of spaCy's time
+        self._pipeline = spacy.blank(str(words.language), vocab=Vocab())
+        self._exceptions = frozenset(words.tokenizer.tokenizer.rules)
         self._ends = words.tokenizer.get_pipe("sentencizer").punct_chars
         self._whole_words, self._whole_spans = words.word_tokenize, words.span_tokenize
         self._words: dict[str, list[str]] = {}
-        self._marks: dict[str, list[tuple[int, bool, bool]]] = {}
 
     def word_tokenize(self, text: str) -> list[str]:
         """The words of ``text``, without blanks around them."""
@@ -56,40 +63,52 @@ class Memory:
 
         A sentence ends where, behind a full stop or its like, a token comes that is no punctuation.
         """
-        stretches = text.split(" ")
-        # other blanks than single ones between words are tokens to spaCy
-        if BREAKS_SPACY in text or stretches != text.split():
+        if BREAKS_SPACY in text or not text or text != text.strip():
             return self._whole_spans(text)
-        self._learn(stretches)
-        spans, begun, at, behind, stopped = [], 0, 0, 0, False
-        for stretch in stretches:
-            for length, stops, is_punctuation in self._marks[stretch]:
-                if stops:
+        self._learn(text.split())
+        spans, begun, behind, stopped = [], 0, 0, False
+        for stretch in STRETCH.finditer(text):
+            at = stretch.start()
+            if stopped and text[behind:at] not in ("", " "):  # more than a blank is a token
+                spans.append((begun, behind))
+                begun, stopped = behind + (text[behind] == " "), False
+            for word in self._words[stretch.group()]:
+                if word in self._ends:
                     stopped = True
-                elif stopped and not is_punctuation:
+                elif stopped and not is_punct(word):
                     spans.append((begun, behind))
                     begun, stopped = at, False
-                at += length
+                at += len(word)
                 behind = at
-            at += 1
         return [*spans, (begun, behind)]
 
     def _learn(self, stretches: list[str]) -> None:
         new = set(stretches).difference(self._words)
-        if not new:
-            return
         if len(self._words) + len(new) > REMEMBERED:
             self._words.clear()
-            self._marks.clear()
             new = set(stretches)
+        hard = []
+        for stretch in new:
+            if stretch.isascii() and stretch.isalpha() and stretch not in self._exceptions:
+                self._words[stretch] = [stretch]
+            else:
+                hard.append(stretch)
+        if hard:
+            self._words.update(zip(hard, self._split(hard), strict=True))
+
+    def _split(self, stretches: list[str]) -> list[list[str]]:
+        """spaCy's words of each stretch; between lines it keeps nothing together."""
+        text = "\n".join(stretches)
+        found: list[list[str]] = [[]]
         with self._pipeline.memory_zone():
-            for stretch in new:
-                tokens = self._pipeline.tokenizer(stretch)
-                texts = [token.text for token in tokens]
-                self._words[stretch] = [word for text in texts if (word := text.strip())]
-                self._marks[stretch] = [
-                    (len(token), token.text in self._ends, token.is_punct) for token in tokens
-                ]
+            places = self._pipeline.tokenizer(text).to_array([IDX, LENGTH]).tolist()
+        for start, length in places:
+            word = text[start : start + length]
+            if word == "\n":
+                found.append([])
+            else:
+                found[-1].append(word)
+        return found
 
 
 def _cuts_at_blanks(words: SpaCyTokenizer) -> bool:
