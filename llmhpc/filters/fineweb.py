@@ -72,6 +72,6 @@ def faults(cfg: Config, text: str) -> "Iterator[tuple[str, str]]":
         yield "char_dup_ratio", above("duplicate_line_characters", share, most)
     # what stands between blanks is a word or more
     if newlines / len(text.split()) > cfg.max_newlines_per_word:
-        ratio = newlines / len(split_into_words(text))
+        ratio = newlines / (len(split_into_words(text)) or 1)
         if ratio > cfg.max_newlines_per_word:
             yield "list_ratio", above("newlines_per_word", ratio, cfg.max_newlines_per_word)
