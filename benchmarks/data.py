@@ -121,7 +121,7 @@ def reading(pages: list[Any], rounds: int) -> list[Row]:
             return found
 
         def fast() -> list[Any]:
-            return list(warc.read_files([str(path)], 50.0, Reading(rank=0, ranks=1)))
+            return list(warc.read_pages([str(path)], 50_000_000, Reading(rank=0, ranks=1)))
 
         same = [(page.url, page.body) for page in fast()] == reference()
         return [
