@@ -1,15 +1,21 @@
 """Keep sentences, drop pages of code or with too few sentences left (C4)."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least
 from llmhpc.filters import Rule, below
+from llmhpc.filters.lines import POLICY
 
 if TYPE_CHECKING:
     from datatrove.data import Document
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
+
+CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
+TERMINAL = (".", "?", "!", '"', "'")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,36 +45,85 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
-    """datatrove's filter with these settings."""
-    from datatrove.data import Document
-    from datatrove.pipeline.filters import C4QualityFilter
-    from datatrove.utils.text import split_into_sentences
-
+    """The decisions, texts and counts of ``reference``, sentences counted only until there are enough."""
+    from llmhpc.filters.blocks.edits import Editor
     from llmhpc.filters.blocks.explained import Explained
 
-    def judge(min_sentences: int) -> C4QualityFilter:
-        return C4QualityFilter(
-            filter_no_terminal_punct=cfg.only_terminal_punctuation,
-            min_num_sentences=min_sentences or -1,  # -1: not counted
-            min_words_per_line=cfg.min_words_per_line,
-            max_word_length=cfg.max_word_characters,
-            remove_citations=cfg.remove_citations,
-            filter_lorem_ipsum=cfg.drop_lorem_ipsum,
-            filter_curly_bracket=cfg.drop_curly_bracket,
-            filter_javascript=cfg.remove_javascript_lines,
-            filter_policy=cfg.remove_policy_lines,
-        )
+    class Lines(Editor):
+        """Removes lines, and drops what has too few sentences left."""
 
-    only_lines = judge(min_sentences=0)
+        def edit(self, text: str, counts: Counter[str]) -> tuple[str, str]:
+            lines, sentences, reason = clean(cfg, text, counts)
+            if not reason and sentences < cfg.min_sentences:
+                reason = "too_few_sentences"
+            return "\n".join(lines).strip(), reason
 
     def explain(doc: "Document", reason: str) -> str:
         if reason == "curly_bracket":
             return f"curly brackets {doc.text.count('{')} > 0"
         if reason == "lorem_ipsum":
             return f"lorem ipsum {doc.text.lower().count('lorem ipsum')} > 0"
-        rest = Document(text=doc.text, id=doc.id)
-        only_lines.filter(rest)  # leaves the lines that C4 keeps
-        sentences = sum(len(split_into_sentences(line)) for line in rest.text.splitlines())
-        return below("sentences", sentences, cfg.min_sentences)
+        return below("sentences", clean(cfg, doc.text, Counter())[1], cfg.min_sentences)
 
-    return Explained(judge(cfg.min_sentences), explain, removed)
+    return Explained(Lines(), explain, removed)
+
+
+def reference(cfg: Config) -> "BaseFilter":
+    """datatrove's filter with these settings."""
+    from datatrove.pipeline.filters import C4QualityFilter
+
+    return C4QualityFilter(
+        filter_no_terminal_punct=cfg.only_terminal_punctuation,
+        min_num_sentences=cfg.min_sentences or -1,  # -1: not counted
+        min_words_per_line=cfg.min_words_per_line,
+        max_word_length=cfg.max_word_characters,
+        remove_citations=cfg.remove_citations,
+        filter_lorem_ipsum=cfg.drop_lorem_ipsum,
+        filter_curly_bracket=cfg.drop_curly_bracket,
+        filter_javascript=cfg.remove_javascript_lines,
+        filter_policy=cfg.remove_policy_lines,
+    )
+
+
+def clean(cfg: Config, text: str, counts: Counter[str]) -> tuple[list[str], int, str]:
+    """(lines kept, their sentences up to the least number, why the whole document goes or "")."""
+    from datatrove.utils.text import split_into_sentences
+
+    kept: list[str] = []
+    sentences = 0
+    for number, whole in enumerate(text.splitlines(), 1):
+        line, why = judged(cfg, whole.strip())
+        if why in ("lorem_ipsum", "curly_bracket"):
+            counts["line-total"] += number
+            return kept, sentences, why
+        if why:
+            counts[f"line-filter-{why}"] += 1
+            continue
+        if sentences < cfg.min_sentences:
+            sentences += len(split_into_sentences(line))
+        kept.append(line)
+    counts["line-total"] += len(text.splitlines())
+    counts["line-kept"] += len(kept)
+    return kept, sentences, ""
+
+
+def judged(cfg: Config, line: str) -> tuple[str, str]:
+    """(the line without citations, why it or its document goes, "" if it stays), checks in C4's order."""
+    words = line.split()
+    if len(line) > cfg.max_word_characters < max(map(len, words)):
+        return line, "too_long_word"
+    if cfg.remove_citations and "[" in line:
+        line = CITATION.sub("", line)
+    if cfg.only_terminal_punctuation and (not line.endswith(TERMINAL) or line.endswith("...")):
+        return line, "no_terminal_punc"
+    if len(words) < cfg.min_words_per_line:
+        return line, "too_few_words"
+    low = line.lower()
+    if cfg.drop_lorem_ipsum and "lorem ipsum" in low:
+        return line, "lorem_ipsum"
+    if cfg.remove_javascript_lines and "javascript" in low:
+        return line, "javascript"
+    if cfg.drop_curly_bracket and "{" in line:
+        return line, "curly_bracket"
+    is_policy = cfg.remove_policy_lines and any(phrase in low for phrase in POLICY)
+    return line, "policy" if is_policy else ""

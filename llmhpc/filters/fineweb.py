@@ -1,13 +1,15 @@
 """Drop lists and pages of short or repeated lines (FineWeb's own rules)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least, fraction
 from llmhpc.filters import Rule, above, below
 
 if TYPE_CHECKING:
-    from datatrove.data import Document
+    from collections.abc import Iterator
+
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
 
@@ -31,14 +33,17 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
+    """The decisions of ``reference``, words split only where their number counts."""
+    from llmhpc.filters.blocks.explained import Checked
+
+    return Checked(partial(faults, cfg), removed)
+
+
+def reference(cfg: Config) -> "BaseFilter":
     """datatrove's filter with these thresholds."""
     from datatrove.pipeline.filters import FineWebQualityFilter
-    from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
-    from datatrove.utils.text import split_into_words
 
-    from llmhpc.filters.blocks.explained import Explained
-
-    judge = FineWebQualityFilter(
+    return FineWebQualityFilter(
         line_punct_thr=cfg.min_lines_ending_in_punctuation,
         short_line_thr=cfg.max_short_lines,
         short_line_length=cfg.short_line_characters,
@@ -46,20 +51,27 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         new_line_ratio=cfg.max_newlines_per_word,
     )
 
-    def explain(doc: "Document", reason: str) -> str:
-        lines = [line for line in doc.text.split("\n") if line.strip()]
-        if reason == "line_punct_ratio":
-            ended = sum(line.endswith(judge.stop_chars) for line in lines) / len(lines)
-            return below("lines_ending_in_punctuation", ended, cfg.min_lines_ending_in_punctuation)
-        if reason == "short_line_ratio":
-            short = sum(len(line) <= cfg.short_line_characters for line in lines) / len(lines)
-            return above("short_lines", short, cfg.max_short_lines)
-        if reason == "char_dup_ratio":
-            again = find_duplicates(lines)[1] / len(doc.text.replace("\n", ""))
-            return above("duplicate_line_characters", again, cfg.max_duplicate_line_characters)
-        if reason == "list_ratio":
-            ratio = doc.text.count("\n") / len(split_into_words(doc.text))
-            return above("newlines_per_word", ratio, cfg.max_newlines_per_word)
-        return reason  # "empty"
 
-    return Explained(judge, explain, removed)
+def faults(cfg: Config, text: str) -> "Iterator[tuple[str, str]]":
+    """datatrove's reasons to drop a text, each with its value."""
+    from datatrove.utils.text import TERMINAL_PUNCTUATION, split_into_words
+
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        yield "empty", "empty"
+        return
+    ended = sum(line[-1] in TERMINAL_PUNCTUATION for line in lines) / len(lines)
+    if ended < (least := cfg.min_lines_ending_in_punctuation):
+        yield "line_punct_ratio", below("lines_ending_in_punctuation", ended, least)
+    short = sum(len(line) <= cfg.short_line_characters for line in lines) / len(lines)
+    if short > cfg.max_short_lines:
+        yield "short_line_ratio", above("short_lines", short, cfg.max_short_lines)
+    newlines = text.count("\n")
+    again = sum(map(len, lines)) - sum(map(len, set(lines)))
+    if (share := again / (len(text) - newlines)) > (most := cfg.max_duplicate_line_characters):
+        yield "char_dup_ratio", above("duplicate_line_characters", share, most)
+    # what stands between blanks is a word or more
+    if newlines / len(text.split()) > cfg.max_newlines_per_word:
+        ratio = newlines / (len(split_into_words(text)) or 1)
+        if ratio > cfg.max_newlines_per_word:
+            yield "list_ratio", above("newlines_per_word", ratio, cfg.max_newlines_per_word)

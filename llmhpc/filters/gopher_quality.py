@@ -1,21 +1,22 @@
 """Drop documents that do not look like prose: length, word shapes, symbols, stop words (Gopher)."""
 
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least, fraction
 from llmhpc.filters import Rule, above, below
 
 if TYPE_CHECKING:
-    from datatrove.data import Document
+    from collections.abc import Iterator
+
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
 
-KNOWN_WORDS = 1 << 19  # whose shapes are remembered, about 100 MB; then all are forgotten
-Measured = tuple[
-    str, str, float, float, bool
-]  # reason, name, value, limit, whether that is the least
+REMEMBERED = 1 << 17  # words
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,72 +43,77 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
-    """The decisions and reasons of datatrove's GopherQualityFilter with these thresholds."""
-    from datatrove.pipeline.filters.base_filter import BaseFilter
-    from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
+    """The decisions of ``reference``, each word looked at once."""
+    from llmhpc.filters.blocks.explained import Checked
+
+    return Checked(partial(faults, cfg), removed)
+
+
+def reference(cfg: Config) -> "BaseFilter":
+    """datatrove's filter with these thresholds."""
+    from datatrove.pipeline.filters import GopherQualityFilter
+
+    return GopherQualityFilter(
+        min_doc_words=cfg.min_words,
+        max_doc_words=cfg.max_words,
+        min_avg_word_length=cfg.min_mean_word_characters,
+        max_avg_word_length=cfg.max_mean_word_characters,
+        max_symbol_word_ratio=cfg.max_symbol_word_ratio,
+        max_bullet_lines_ratio=cfg.max_bullet_lines,
+        max_ellipsis_lines_ratio=cfg.max_ellipsis_lines,
+        max_non_alpha_words_ratio=cfg.min_alphabetic_words,
+        min_stop_words=cfg.min_stop_words,
+    )
+
+
+def faults(cfg: Config, text: str) -> "Iterator[tuple[str, str]]":
+    """datatrove's reasons to drop a text, each with its value."""
     from datatrove.utils.text import split_into_words
 
-    from llmhpc.filters.blocks.explained import Explained
-
-    shapes, stop_words = Shapes(), set(STOP_WORDS)
-
-    class Prose(BaseFilter):
-        """Measures until a value is beyond its limit."""
-
-        because = ""
-
-        def filter(self, doc: "Document") -> bool | tuple[bool, str]:
-            words = split_into_words(doc.text)
-            for reason, name, value, limit, least in _measured(
-                cfg, doc.text, words, shapes, stop_words
-            ):
-                if limit and (value < limit if least else value > limit):
-                    self.because = (below if least else above)(name, value, limit)
-                    return False, reason
-            return True
-
-    judge = Prose()
-    return Explained(judge, lambda doc, reason: judge.because, removed)
-
-
-class Shapes(dict[str, tuple[int, bool]]):
-    """Word -> (its characters, 0 if all of them are punctuation; whether one is a letter)."""
-
-    def __missing__(self, word: str) -> tuple[int, bool]:
-        from datatrove.utils.text import PUNCTUATION_SET
-
-        if len(self) >= KNOWN_WORDS:
-            self.clear()
-        length = 0 if PUNCTUATION_SET.issuperset(word) else len(word)
-        self[word] = length, any(c.isalpha() for c in word)
-        return self[word]
+    words = split_into_words(text)
+    real = list(compress(words, map(is_real, words)))
+    if len(real) < cfg.min_words:
+        yield "gopher_short_doc", below("words", len(real), cfg.min_words)
+    if 0 < cfg.max_words < len(real):
+        yield "gopher_long_doc", above("words", len(real), cfg.max_words)
+    mean = sum(map(len, real)) / len(real) if real else math.nan
+    if mean < cfg.min_mean_word_characters:
+        sentence = below("mean_word_characters", mean, cfg.min_mean_word_characters)
+        yield "gopher_below_avg_threshold", sentence
+    if 0 < cfg.max_mean_word_characters < mean:
+        sentence = above("mean_word_characters", mean, cfg.max_mean_word_characters)
+        yield "gopher_above_avg_threshold", sentence
+    for reason, name, value, most in _symbols(cfg, text, len(words) or 1):
+        if 0 < most < value:
+            yield f"gopher_too_many_{reason}", above(name, value, most)
+    share = sum(map(has_letter, words)) / (len(words) or 1)
+    if share < cfg.min_alphabetic_words:
+        sentence = below("alphabetic_words", share, cfg.min_alphabetic_words)
+        yield "gopher_below_alpha_threshold", sentence
+    if (stops := len(STOP_WORDS.intersection(words))) < cfg.min_stop_words:
+        yield "gopher_enough_stop_words", below("stop_words", stops, cfg.min_stop_words)
 
 
-def _measured(
-    cfg: Config, text: str, words: list[str], shapes: Shapes, stop_words: set[str]
-) -> Iterator[Measured]:
-    lengths, alphabetic = zip(*map(shapes.__getitem__, words), strict=True) if words else ((), ())
-    real = sum(map(bool, lengths))
-    yield "gopher_short_doc", "words", real, cfg.min_words, True
-    yield "gopher_long_doc", "words", real, cfg.max_words, False
-    mean, name = sum(lengths) / max(1, real), "mean_word_characters"
-    yield "gopher_below_avg_threshold", name, mean, cfg.min_mean_word_characters, True
-    yield "gopher_above_avg_threshold", name, mean, cfg.max_mean_word_characters, False
-    count, most = max(1, len(words)), cfg.max_symbol_word_ratio
-    yield "gopher_too_many_hashes", "hashes_per_word", text.count("#") / count, most, False
-    ellipses = (text.count("...") + text.count("…")) / count
-    yield "gopher_too_many_ellipsis", "ellipses_per_word", ellipses, most, False
+def _symbols(cfg: Config, text: str, words: int) -> "Iterator[tuple[str, str, float, float]]":
+    yield "hashes", "hashes_per_word", text.count("#") / words, cfg.max_symbol_word_ratio
+    ellipses = text.count("...") + text.count("…")
+    yield "ellipsis", "ellipses_per_word", ellipses / words, cfg.max_symbol_word_ratio
     lines = text.splitlines()
-    bullets = _share(lines, lambda line: line.lstrip().startswith(("•", "-")))
-    yield "gopher_too_many_bullets", "bullet_lines", bullets, cfg.max_bullet_lines, False
-    ended = _share(lines, lambda line: line.rstrip().endswith(("...", "…")))
-    yield "gopher_too_many_end_ellipsis", "ellipsis_lines", ended, cfg.max_ellipsis_lines, False
-    letters = sum(alphabetic) / count
-    name = "alphabetic_words"
-    yield "gopher_below_alpha_threshold", name, letters, cfg.min_alphabetic_words, True
-    stops = len(stop_words.intersection(words))
-    yield "gopher_enough_stop_words", "stop_words", stops, cfg.min_stop_words, True
+    bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines)
+    yield "bullets", "bullet_lines", bullets / (len(lines) or 1), cfg.max_bullet_lines
+    ends = sum(line.rstrip().endswith(("...", "…")) for line in lines) if ellipses else 0
+    yield "end_ellipsis", "ellipsis_lines", ends / (len(lines) or 1), cfg.max_ellipsis_lines
 
 
-def _share(lines: list[str], holds: Callable[[str], bool]) -> float:
-    return sum(map(holds, lines)) / max(1, len(lines))
+@lru_cache(REMEMBERED)
+def is_real(word: str) -> bool:
+    """Whether a word has a character that is no punctuation mark."""
+    from datatrove.utils.text import PUNCTUATION_SET
+
+    return not PUNCTUATION_SET.issuperset(word)
+
+
+@lru_cache(REMEMBERED)
+def has_letter(word: str) -> bool:
+    """Whether a word has a letter."""
+    return any(map(str.isalpha, word))

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llmhpc.config import fraction
 from llmhpc.filters import Rule, above
 
 if TYPE_CHECKING:
-    from datatrove.data import Document
+    from collections.abc import Iterator
+
     from datatrove.pipeline.filters.base_filter import BaseFilter
     from datatrove.pipeline.writers.disk_base import DiskWriter
 
@@ -53,65 +55,65 @@ class Config(Rule):
 
 
 def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
-    """datatrove's filter with these thresholds, its n-grams counted by ``blocks.ngrams``."""
+    """The decisions of ``reference``, n-grams compared by numbers."""
+    from llmhpc.filters.blocks.explained import Checked
+
+    return Checked(partial(faults, cfg), removed)
+
+
+def reference(cfg: Config) -> "BaseFilter":
+    """datatrove's filter with these thresholds."""
     from datatrove.pipeline.filters import GopherRepetitionFilter
-    from datatrove.utils.text import split_into_words
 
-    from llmhpc.filters.blocks.explained import Explained
-    from llmhpc.filters.blocks.ngrams import Ngrams
-
-    class Repetition(GopherRepetitionFilter):
-        """The same decisions and reasons."""
-
-        def filter(self, doc: "Document") -> bool | tuple[bool, str]:
-            by_lines = super().filter(doc)
-            if by_lines is not True:
-                return by_lines
-            ngrams, length = Ngrams(split_into_words(doc.text)), len(doc.text)
-            for n, most in cfg.tops():
-                if ngrams.most_frequent(n) / length > most:
-                    return False, f"top_{n}_gram"
-            for n, most in cfg.duplicates():
-                if ngrams.repeated(n, most * length) / length > most:
-                    return False, f"duplicated_{n}_n_grams"
-            return True
-
-    judge = Repetition(
+    return GopherRepetitionFilter(
         dup_line_frac=cfg.duplicate_lines,
         dup_para_frac=cfg.duplicate_paragraphs,
         dup_line_char_frac=cfg.duplicate_line_characters,
         dup_para_char_frac=cfg.duplicate_paragraph_characters,
-        top_n_grams=(),
-        dup_n_grams=(),
+        top_n_grams=cfg.tops(),
+        dup_n_grams=cfg.duplicates(),
     )
-    limits = {
-        "dup_line_frac": cfg.duplicate_lines,
-        "dup_para_frac": cfg.duplicate_paragraphs,
-        "dup_line_char_frac": cfg.duplicate_line_characters,
-        "dup_para_char_frac": cfg.duplicate_paragraph_characters,
-        **{f"top_{n}_gram": most for n, most in cfg.tops()},
-        **{f"duplicated_{n}_n_grams": most for n, most in cfg.duplicates()},
-    }
-
-    def explain(doc: "Document", reason: str) -> str:
-        if reason not in limits:
-            return reason  # "empty"
-        return above(reason, share(doc.text, reason), limits[reason])
-
-    return Explained(judge, explain, removed)
 
 
-def share(text: str, reason: str) -> float:
-    """The measured share behind one of datatrove's reasons."""
-    from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
+def faults(cfg: Config, text: str) -> "Iterator[tuple[str, str]]":
+    """datatrove's reasons to drop a text, each with its value."""
     from datatrove.utils.text import split_into_words
 
-    from llmhpc.filters.blocks.ngrams import Ngrams
+    from llmhpc.filters.blocks.grams import Grams
 
-    if reason.startswith(("dup_line", "dup_para")):
-        is_line = reason.startswith("dup_line")
-        parts = LINES.split(text) if is_line else PARAGRAPHS.split(text.strip())
-        count, characters = find_duplicates(parts)
-        return characters / len(text) if "char" in reason else count / len(parts)
-    ngrams, n = Ngrams(split_into_words(text)), int(re.findall(r"\d+", reason)[0])
-    return (ngrams.most_frequent(n) if reason.startswith("top") else ngrams.repeated(n)) / len(text)
+    if not text:
+        yield "empty", "empty"
+        return
+    paragraphs, lines = PARAGRAPHS.split(text.strip()), LINES.split(text)
+    yield from _seen_before(
+        "dup_para", paragraphs, text, cfg.duplicate_paragraphs, cfg.duplicate_paragraph_characters
+    )
+    yield from _seen_before(
+        "dup_line", lines, text, cfg.duplicate_lines, cfg.duplicate_line_characters
+    )
+    grams, characters = Grams(split_into_words(text)), len(text)
+    for n, most in cfg.tops():
+        if (share := grams.top(n, most * characters) / characters) > most:
+            yield f"top_{n}_gram", above(f"top_{n}_gram", share, most)
+    duplicates = cfg.duplicates()
+    # a longer n-gram seen before is made of shorter ones seen before
+    if not duplicates or grams.repeated(duplicates[0][0]) / characters <= min(
+        most for _, most in duplicates
+    ):
+        return
+    for n, most in duplicates:
+        if (share := grams.duplicate(n) / characters) > most:
+            name = f"duplicated_{n}_n_grams"
+            yield name, above(name, share, most)
+
+
+def _seen_before(
+    name: str, parts: list[str], text: str, most: float, most_characters: float
+) -> "Iterator[tuple[str, str]]":
+    unique = set(parts)
+    share = (len(parts) - len(unique)) / len(parts)
+    if 0 < most < share:
+        yield f"{name}_frac", above(f"{name}_frac", share, most)
+    share = (sum(map(len, parts)) - sum(map(len, unique))) / len(text) if share else 0.0
+    if 0 < most_characters < share:
+        yield f"{name}_char_frac", above(f"{name}_char_frac", share, most_characters)

@@ -1,6 +1,6 @@
-"""A datatrove filter that also says which value dropped a document."""
+"""datatrove filters that also say which value dropped a document: a rule's own, or one of datatrove's with a reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
@@ -38,3 +38,24 @@ class Explained(WithParts):
             return True
         doc.metadata[BECAUSE] = self.explain(doc, reason)
         return False, reason
+
+
+class Checked(BaseFilter):
+    """Drops a document for the first thing that ``faults(text)`` finds: (reason, the sentence with the number)."""
+
+    judges = ()  # nobody else counts
+
+    def __init__(
+        self,
+        faults: Callable[[str], Iterator[tuple[str, str]]],
+        removed: DiskWriter | None = None,
+    ) -> None:
+        super().__init__(removed)
+        self.faults = faults
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        """True, or False with the reason; what lies behind the first fault is not computed."""
+        for reason, sentence in self.faults(doc.text):
+            doc.metadata[BECAUSE] = sentence
+            return False, reason
+        return True

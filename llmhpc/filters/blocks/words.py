@@ -1,8 +1,7 @@
 """spaCy's words and sentences, each distinct stretch between blanks split only once, in a fraction of the time.
 
 The words are the same but for one thing: spaCy puts emoticons together even over a blank, so that "[1]:) )" is [ 1 ] : ) )
-to it, and here [ 1 ] :) ). That can move a rule's decision where a value lies at its limit: of 1,700 texts of documentation and of
-the web none was decided otherwise.
+to it, and here [ 1 ] :) ). That can move a rule's decision where a value lies at its limit: the default is spaCy alone.
 """
 
 import re
@@ -10,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
+import spacy
 from datatrove.utils.typeshelper import Languages
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, load_word_tokenizer
+from spacy.attrs import IDX, LENGTH
 from spacy.lang.lex_attrs import is_punct
+from spacy.vocab import Vocab
 
 from llmhpc.filters import Splitter
 
-AT_ONCE = 1000  # stretches that spaCy splits in one call
+STRETCH = re.compile(r"\S+")
 REMEMBERED = 1 << 19  # stretches, about 200 MB; then all are forgotten
-SIMPLE = re.compile(
-    r"([A-Za-z]*[a-z])([.,;:!?]?)"
-)  # spaCy: a word, and what stands behind it; but for its rules
 BREAKS_SPACY = "IS_ALPHA"  # of such texts datatrove splits the rest
 
 
@@ -44,11 +43,12 @@ class Memory:
     """The words and sentences of ``words``, put together from stretches met before."""
 
     def __init__(self, words: SpaCyTokenizer) -> None:
-        self._pipeline = words.tokenizer
-        self._rules = frozenset(words.tokenizer.tokenizer.rules)
+        # a vocabulary that works out no shapes and flags of words: those take most of spaCy's time
+        self._pipeline = spacy.blank(str(words.language), vocab=Vocab())
+        self._exceptions = frozenset(words.tokenizer.tokenizer.rules)
         self._ends = words.tokenizer.get_pipe("sentencizer").punct_chars
         self._whole_words, self._whole_spans = words.word_tokenize, words.span_tokenize
-        self._words: dict[str, list[str]] = {}  # of a stretch
+        self._words: dict[str, list[str]] = {}
 
     def word_tokenize(self, text: str) -> list[str]:
         """The words of ``text``, without blanks around them."""
@@ -63,14 +63,16 @@ class Memory:
 
         A sentence ends where, behind a full stop or its like, a token comes that is no punctuation.
         """
-        stretches = text.split(" ")
-        # other blanks than single ones between words are tokens to spaCy
-        if BREAKS_SPACY in text or stretches != text.split():
+        if BREAKS_SPACY in text or not text or text != text.strip():
             return self._whole_spans(text)
-        self._learn(stretches)
-        spans, begun, at, behind, stopped = [], 0, 0, 0, False
-        for stretch in stretches:
-            for word in self._words[stretch]:
+        self._learn(text.split())
+        spans, begun, behind, stopped = [], 0, 0, False
+        for stretch in STRETCH.finditer(text):
+            at = stretch.start()
+            if stopped and text[behind:at] not in ("", " "):  # more than a blank is a token
+                spans.append((begun, behind))
+                begun, stopped = behind + (text[behind] == " "), False
+            for word in self._words[stretch.group()]:
                 if word in self._ends:
                     stopped = True
                 elif stopped and not is_punct(word):
@@ -78,32 +80,35 @@ class Memory:
                     begun, stopped = at, False
                 at += len(word)
                 behind = at
-            at += 1
         return [*spans, (begun, behind)]
 
     def _learn(self, stretches: list[str]) -> None:
         new = set(stretches).difference(self._words)
-        if not new:
-            return
         if len(self._words) + len(new) > REMEMBERED:
             self._words.clear()
             new = set(stretches)
-        odd = []
+        hard = []
         for stretch in new:
-            simple = SIMPLE.fullmatch(stretch)
-            if simple and self._rules.isdisjoint((stretch, simple[1])):
-                self._words[stretch] = [part for part in simple.groups() if part]
+            if stretch.isascii() and stretch.isalpha() and stretch not in self._exceptions:
+                self._words[stretch] = [stretch]
             else:
-                odd.append(stretch)
-        for at in range(0, len(odd), AT_ONCE):
-            self._learn_by_spacy(odd[at : at + AT_ONCE])
+                hard.append(stretch)
+        if hard:
+            self._words.update(zip(hard, self._split(hard), strict=True))
 
-    def _learn_by_spacy(self, stretches: list[str]) -> None:
-        """Between line ends, so that none sees its neighbours."""
+    def _split(self, stretches: list[str]) -> list[list[str]]:
+        """spaCy's words of each stretch; between lines it keeps nothing together."""
+        text = "\n".join(stretches)
+        found: list[list[str]] = [[]]
         with self._pipeline.memory_zone():
-            tokens = (token.text for token in self._pipeline.tokenizer("\n".join(stretches)))
-            for stretch in stretches:
-                self._words[stretch] = list(iter(tokens.__next__, "\n"))
+            places = self._pipeline.tokenizer(text).to_array([IDX, LENGTH]).tolist()
+        for start, length in places:
+            word = text[start : start + length]
+            if word == "\n":
+                found.append([])
+            else:
+                found[-1].append(word)
+        return found
 
 
 def _cuts_at_blanks(words: SpaCyTokenizer) -> bool:
