@@ -7,7 +7,7 @@ python -m benchmarks.data --labelled FOLDER
 Both sides have the same documents in the same process, in turn; a ratio is the median over the rounds of CPU time over CPU
 time, with the least and the greatest. The documents are pages with known main text (benchmarks/labelled.py, or x.html beside
 x.txt in FOLDER) and pages of Python's own documentation. A path that remembers words has learnt them on one half of the
-documents and is timed on the other: a long run's steady state. "Cold" is the same half with nothing remembered.
+documents and some hundred more, and is timed on the other: a long run's steady state. "Cold" is the same half with nothing remembered.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from typing import Any
 
 from benchmarks.labelled import Labelled, f1, labelled_folder, labelled_pages
 
+LEARNT_RANKS = 5  # further ones, for what remembers words
+LEARNT_PAGES = 600  # labelled ones, likewise
 PYDOC_RANKS = 24  # one of so many parts of the quickstart's pages
 LEAST_CHARACTERS = 200  # of a main text
 VOCABULARY = 8000
@@ -116,17 +118,29 @@ class Documents:
 def documents(folder: Path | None, count: int) -> Documents:
     """The labelled pages and a part of the pages that the quickstart collects."""
     from llmhpc.filters.blocks.pages import decode
-    from llmhpc.filters.blocks.resilient import main_text
     from llmhpc.planning.compose import compose
     from llmhpc.sources import Reading, pages_of
 
     labelled = labelled_folder(folder) if folder else labelled_pages(count)
     source = compose([]).stages["collect"].source  # type: ignore[attr-defined]
-    pages = list(pages_of(source, Reading(rank=0, ranks=PYDOC_RANKS)))
+    pages, *others = (
+        list(pages_of(source, Reading(rank=rank, ranks=PYDOC_RANKS)))
+        for rank in range(1 + LEARNT_RANKS)
+    )
     html = [page.page for page in labelled] + [decode(p.body, p.content_type) for p in pages]
     once = {page.text: page.page for page in labelled} | dict(enumerate(html[len(labelled) :]))  # type: ignore[arg-type]
-    texts = [text for page in once.values() if len(text := main_text(page)) >= LEAST_CHARACTERS]
-    return Documents(labelled, pages, html, texts[::2], texts[1::2])
+    texts = _main_texts(once.values())
+    unseen = [page for page in labelled_pages(LEARNT_PAGES) if page.text not in once]
+    learnt = [page.page for page in unseen] + [
+        decode(p.body, p.content_type) for part in others for p in part
+    ]
+    return Documents(labelled, pages, html, texts[::2] + _main_texts(learnt), texts[1::2])
+
+
+def _main_texts(html: Iterable[str]) -> list[str]:
+    from llmhpc.filters.blocks.resilient import main_text
+
+    return [text for page in html if len(text := main_text(page)) >= LEAST_CHARACTERS]
 
 
 def reading(given: Documents, rounds: int) -> Iterable[Row]:
@@ -236,7 +250,7 @@ def language(given: Documents, rounds: int) -> Iterable[Row]:
     stock = LanguageFilter(languages=["en"], language_threshold=rule.Config().threshold)
     same_model = rule.build(rule.Config()).judge.model._model  # type: ignore[attr-defined]
     stock.model._model = same_model  # it would be downloaded
-    texts = given.learnt + given.texts
+    texts = given.texts + given.learnt[: len(given.texts)]
 
     def judged(block: Any) -> list[tuple[bool, str]]:
         asked = [Document(text=text, id="") for text in texts]
