@@ -21,10 +21,19 @@ def members(
     Memory is bounded by one member: compressed until it is known to be whole, inflated up to ``max_bytes``.
     """
     window = _Window(file)
-    position = 0
-    while (start := window.find(position)) is not None:
+    position, lost = (
+        0,
+        False,
+    )  # whether the bytes from there on are the rest of a member that was skipped
+    while True:
+        start = window.find(position)
+        if not lost and position < (window.end() if start is None else start):
+            skip("no gzip member", position)
+        if start is None:
+            return
         window.forget(start)
         whole, position = _inflate(window, start, skip, max_bytes)
+        lost = whole is None
         if whole is not None:
             yield start, whole
 

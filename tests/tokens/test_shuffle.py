@@ -1,12 +1,17 @@
 import json
 import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import orjson
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmhpc.errors import ArtifactError
 from llmhpc.jobs import shuffle
-from llmhpc.tokens.shards import read_lines, shard_paths
+from llmhpc.tokens.shards import line_writer, read_lines, shard_paths
 from llmhpc.tokens.shuffle import gather, scatter
 
 
@@ -109,3 +114,32 @@ def test_a_shard_of_several_frames_is_read_to_its_end(tmp_path):
 def test_an_input_without_documents_is_an_error(tmp_path):
     with pytest.raises(ArtifactError, match="nothing to read"):
         shard_paths(tmp_path)
+
+
+DOCUMENTS = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=30)), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(DOCUMENTS, st.integers(1, 4), st.integers(1, 5), st.integers(1, 400), st.integers(0, 9))
+def test_a_shuffle_is_the_same_permutation_whatever_the_chunking(
+    documents, files, parts, memory_bytes, seed
+):
+    lines = [orjson.dumps({"id": name, "text": text}) for name, text in documents]
+
+    def shuffled(files, parts, memory_bytes):
+        with TemporaryDirectory() as name:
+            home, found = Path(name), []
+            for file in range(files):
+                with line_writer(home / f"in/documents/{file}.jsonl.zst") as write:
+                    for line in lines[file::files]:
+                        write(line)
+            frames = [home / f"{file}.frames" for file in range(files)]
+            for shard, path in zip(shard_paths(home / "in"), frames, strict=True):
+                scatter([shard], path, parts, seed, memory_bytes=memory_bytes)
+            for part in range(parts):
+                gather(frames, part, home / f"{part}.zst", memory_bytes=memory_bytes)
+                found += read_lines([home / f"{part}.zst"])
+            return found
+
+    assert sorted(shuffled(files, parts, memory_bytes)) == sorted(lines)
+    assert shuffled(files, parts, memory_bytes) == shuffled(1, 1, 1 << 20)

@@ -1,0 +1,114 @@
+"""Whatever happens to a file, what was not touched is read, as it was, and what was lost is counted."""
+
+import gzip
+import io
+import itertools
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from llmhpc.sources import Reading, jsonl, pages_of, texts_of, warc
+
+RECORDS = 12
+PROPERTY = settings(max_examples=120, deadline=None, derandomize=True)
+
+
+def body_of(number: int) -> bytes:
+    return b"<p>%d: " % number + bytes((n * n * number) % 251 for n in range(900)) + b"</p>"
+
+
+def crawl() -> tuple[bytes, list[int]]:
+    """(the bytes of a WARC file, where each record begins, and where the last one ends)."""
+    file, begins = io.BytesIO(), []
+    writer = WARCWriter(file, gzip=True)
+    for number in range(RECORDS):
+        begins.append(file.tell())
+        http = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
+        record = writer.create_warc_record(
+            f"https://example.org/{number}", "response", io.BytesIO(body_of(number)), http_headers=http,
+            warc_headers_dict={"WARC-Date": "2024-03-01T12:00:00Z", "WARC-Record-ID": f"<urn:{number}>"},
+        )  # fmt: skip
+        writer.write_record(record)
+    return file.getvalue(), [*begins, file.tell()]
+
+
+WHOLE, BEGINS = crawl()
+DAMAGE = st.tuples(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=60))
+
+
+@PROPERTY
+@given(st.lists(DAMAGE, max_size=3), st.none() | st.integers(0, len(WHOLE)))
+def test_damage_and_truncation_cost_the_records_they_touch(damages, length):
+    damaged = bytearray(WHOLE)
+    for start, new in damages:
+        damaged[start : start + len(new)] = new[: len(WHOLE) - start]
+    del damaged[length if length is not None else len(damaged) :]
+    spans = list(itertools.pairwise(BEGINS))
+    untouched = {
+        n for n, (start, end) in enumerate(spans) if damaged[start:end] == WHOLE[start:end]
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.warc.gz"
+        path.write_bytes(damaged)
+        reading = Reading(rank=0, ranks=1)
+        pages = {
+            int(p.url.rsplit("/", 1)[1]): p
+            for p in pages_of(warc.Config(paths=[str(path)]), reading)
+        }
+    assert untouched <= set(pages)
+    assert all(page.body == body_of(number) for number, page in pages.items())
+    lost = set(range(RECORDS)) - set(pages)
+    cut = {number for number in lost if BEGINS[number] >= len(damaged)}  # nobody can know of them
+    assert reading.skipped or lost == cut
+
+
+LINES = st.one_of(
+    st.text(min_size=1).filter(str.strip).map(lambda text: {"text": text}),
+    st.sampled_from([b"", b"  ", b"{", b"[1]", b"null", b'{"text": 1}', b'{"text": ""}', b"\xff\xfe"]),
+)  # fmt: skip
+PACK = {
+    "jsonl": bytes,
+    "jsonl.gz": gzip.compress,
+    "jsonl.zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+@PROPERTY
+@given(
+    st.lists(LINES, max_size=40), st.sampled_from(sorted(PACK)), st.booleans(), st.integers(1, 3)
+)
+def test_every_document_of_a_file_of_lines_is_read_and_every_other_line_counted(
+    given_lines, kind, ends_in_newline, ranks
+):
+    raw = [line if isinstance(line, bytes) else orjson.dumps(line) for line in given_lines]
+    data = b"\n".join(raw) + b"\n" * ends_in_newline
+    with TemporaryDirectory() as folder:
+        for number in range(ranks):
+            (Path(folder) / f"{number}.{kind}").write_bytes(PACK[kind](data))
+        cfg = jsonl.Config(paths=[f"{folder}/*.{kind}"])
+        for rank in range(ranks):
+            notes: list[dict] = []
+            reading = Reading(rank=rank, ranks=ranks, note=notes.append)
+            found = [text.text for text in texts_of(cfg, reading)]
+            assert found == [line["text"] for line in given_lines if isinstance(line, dict)]
+            bad = [line for line in raw if line.strip() and not _is_document(line)]
+            assert sum(reading.skipped.values()) == len(notes) == len(bad)
+
+
+def _is_document(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("text"), str)
+        and bool(record["text"].strip())
+    )
