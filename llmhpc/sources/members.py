@@ -97,4 +97,4 @@ def _inflate(
             return None, start + 1
         parts.append(part)
         position = stop - len(inflater.unconsumed_tail)
-    return b"".join(parts), position - len(inflater.unused_data)
+    return parts[0] if len(parts) == 1 else b"".join(parts), position - len(inflater.unused_data)

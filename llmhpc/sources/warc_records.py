@@ -7,30 +7,34 @@ transfer or content encoding.
 import io
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
 
 # a first line, then lines of a name, a colon, a blank and a value that neither begins nor ends with a blank
 PLAIN = re.compile(rb"[ -~]*(?:\r\n[!-9;-~]+: [!-~](?:[ -~]*[!-~])?)*")
+OTHER_KIND = re.compile(rb"\r\nWARC-Type: (request|metadata|warcinfo|revisit)\r\n")
+NONE: Mapping[str, str] = MappingProxyType({})
 HEAD_END = b"\r\n\r\n"
 ENCODINGS = {"transfer-encoding", "content-encoding"}
 WITH_BODY = ("response", "conversion")
 PROTOCOLS = ("http:", "https:")  # of whose addresses warcio parses a response
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One WARC record; header names are in lower case, of repeated headers the first counts."""
+class Record(NamedTuple):
+    """One WARC record; header names are in lower case, of repeated headers the first counts.
+
+    Of other kinds than a response and a conversion there is the kind alone.
+    """
 
     kind: str  # WARC-Type
-    headers: dict[str, str]
+    headers: Mapping[str, str] = NONE
     status: str = ""  # of a response: the code
-    http: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""  # of a response or a conversion
+    http: Mapping[str, str] = NONE
+    body: bytes = b""
 
 
 class BadRecord(Exception):
@@ -54,6 +58,9 @@ def plain(raw: bytes) -> Record | None:
     if not raw.startswith(b"WARC/1."):
         return None
     end = raw.find(HEAD_END)
+    other = OTHER_KIND.search(raw, 0, max(0, end))
+    if other:
+        return Record(other[1].decode("ascii"))
     headers = _headers(raw[:end]) if end >= 0 else None
     if headers is None:
         return None
@@ -68,8 +75,6 @@ def plain(raw: bytes) -> Record | None:
         return None
     if kind == "conversion":
         return Record(kind, headers, body=raw[body:stop])
-    if kind != "response":
-        return Record(kind, headers)
     if not headers.get("warc-target-uri", "").startswith(PROTOCOLS):
         return None
     end = raw.find(HEAD_END, body, stop)
@@ -102,7 +107,7 @@ def any_record(raw: bytes, max_bytes: int) -> Iterator[Record]:
             headers = _lowered(record.rec_headers.headers)
             http = record.http_headers
             if record.rec_type not in WITH_BODY:
-                yield Record(record.rec_type, headers)
+                yield Record(record.rec_type)
                 continue
             body = _body(record, max_bytes)
             status = (http.get_statuscode() or "") if http else ""
