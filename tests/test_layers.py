@@ -22,7 +22,7 @@ CONCERNS = {
 }
 BETWEEN_CONCERNS = {
     "train": {"models", "tokens"},
-    "filters": {"tokens"},
+    "filters": {"tokens", "sources"},
     "inspection": {"tokens", "filters", "sources"},
     "generation": {"dedup", "tokens"},
 }

@@ -1,22 +1,18 @@
 """Pages of a collect step as datatrove documents: the HTML, and where it came from."""
 
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cchardet
 from datatrove.data import Document
 from datatrove.pipeline.readers.base import BaseDiskReader
-from warcio.archiveiterator import ArchiveIterator
-from warcio.exceptions import ArchiveLoadFailed
 
 from llmhpc.errors import ArtifactError
+from llmhpc.sources.members import members
+from llmhpc.sources.warc_records import BadRecord, Record, records
 
-if TYPE_CHECKING:
-    from warcio.recordloader import ArcWarcRecord
-
+NO_LIMIT = 1 << 40  # bytes: collect has bounded them
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 HEAD_BYTES = 2048  # where a page declares its charset (HTML standard: within the first 1024)
 
@@ -44,32 +40,32 @@ class Pages(BaseDiskReader):
             self._bytes_done += self.data_folder.size(path)
 
     def read_file(self, filepath: str) -> Iterator[Document]:
-        """The pages of one WARC file. Raises ArtifactError if it is damaged."""
+        """The pages of one WARC file. Raises ArtifactError if it is damaged: it was whole when it was collected."""
+
+        def damaged(reason: str, offset: int) -> None:
+            raise ArtifactError(f"{filepath}: damaged near byte {offset}: {reason}")
+
         with self.data_folder.open(filepath, "rb", compression=None) as file:
-            records = ArchiveIterator(file)
-            try:
-                for record in records:
-                    body = record.content_stream().read()
-                    self.bytes_read += len(body)
-                    self.progress(self._bytes_done + file.tell(), self._bytes_total, "bytes")
-                    yield _document(record, body, filepath, records.get_record_offset())
-            except (ArchiveLoadFailed, zlib.error, EOFError) as error:
-                raise ArtifactError(
-                    f"{filepath}: damaged near byte {file.tell()}: {error}"
-                ) from error
+            for offset, raw in members(file, damaged, NO_LIMIT):
+                try:
+                    for record in records(raw, NO_LIMIT):
+                        self.bytes_read += len(record.body)
+                        self.progress(self._bytes_done + offset, self._bytes_total, "bytes")
+                        yield _document(record, filepath, offset)
+                except BadRecord as error:
+                    damaged(str(error), offset)
 
 
-def _document(record: "ArcWarcRecord", body: bytes, warc: str, offset: int) -> Document:
-    headers = record.rec_headers
-    content_type = record.http_headers.get_header("Content-Type") or ""
+def _document(record: Record, warc: str, offset: int) -> Document:
+    headers = record.headers
     return Document(
-        text=decode(body, content_type),
-        id=headers.get_header("WARC-Record-ID").strip("<>"),
+        text=decode(record.body, record.http.get("content-type", "")),
+        id=headers["warc-record-id"].strip("<>"),
         metadata={
-            "url": headers.get_header("WARC-Target-URI"),
-            "date": headers.get_header("WARC-Date"),
-            "source": headers.get_header("WARC-Source-File") or "",
-            "source_offset": int(headers.get_header("WARC-Source-Offset") or 0),
+            "url": headers["warc-target-uri"],
+            "date": headers["warc-date"],
+            "source": headers.get("warc-source-file", ""),
+            "source_offset": int(headers.get("warc-source-offset", 0)),
             "warc": warc,
             "warc_offset": offset,
         },
