@@ -19,6 +19,8 @@ from spacy.vocab import Vocab
 
 from llmhpc.filters import Splitter
 
+# a word, brackets around it, and the mark behind it: spaCy parts them so, but for its exceptions
+SIMPLE = re.compile(r"(\(?)([A-Za-z]+[a-z])(\)?)([.,;:!?]?)|([A-Za-z]+)")
 STRETCH = re.compile(r"\S+")
 REMEMBERED = 1 << 19  # stretches, about 200 MB; then all are forgotten
 BREAKS_SPACY = "IS_ALPHA"  # of such texts datatrove splits the rest
@@ -90,8 +92,10 @@ class Memory:
             new = set(stretches)
         hard = []
         for stretch in new:
-            if stretch.isascii() and stretch.isalpha() and stretch not in self._exceptions:
-                self._words[stretch] = [stretch]
+            simple = SIMPLE.fullmatch(stretch)
+            parts = [part for part in simple.groups() if part] if simple else []
+            if parts and self._exceptions.isdisjoint((stretch, *parts, "".join(parts[-2:]))):
+                self._words[stretch] = parts
             else:
                 hard.append(stretch)
         if hard:
