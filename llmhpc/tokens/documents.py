@@ -19,7 +19,8 @@ from llmhpc.errors import ArtifactError
 from llmhpc.tokens.domains import domain_of
 
 TABLE = "documents.parquet"
-ROWS = 1 << 16  # of a row group, which is what is held in memory
+ROWS = 1 << 14  # of a row group, which is what is held in memory
+BATCH_ROWS = 1 << 10  # as Python objects, which take several times as much
 SCHEMA = pa.schema(
     [("start", pa.uint64()), ("tokens", pa.uint64()), ("bytes", pa.uint64())]
     + [(name, pa.string()) for name in ("id", "url", "domain", "mix", "shard")]
@@ -41,6 +42,8 @@ class DocumentsWriter:
         """Append one document."""
         self._rows.append(row)
         self._held += 1
+        if len(self._rows) >= BATCH_ROWS:
+            self._pack()
         if self._held >= ROWS:
             self._write(ROWS)
 
@@ -58,11 +61,14 @@ class DocumentsWriter:
             self._write(self._held)
         self._file.close()
 
-    def _write(self, group: int) -> None:
-        """Write whole row groups of ``group`` rows, and keep the rest."""
+    def _pack(self) -> None:
         if self._rows:
             self._batches.append(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
             self._rows = []
+
+    def _write(self, group: int) -> None:
+        """Write whole row groups of ``group`` rows, and keep the rest."""
+        self._pack()
         table = pa.Table.from_batches(self._batches, SCHEMA).combine_chunks()
         whole = len(table) // group * group
         self._file.write_table(table.slice(0, whole), row_group_size=group)
