@@ -43,9 +43,16 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
     stage, processes = stage_of(home), _order(home)["processes"]
     process = process_index(processes)
     with Attempt(home, phase, rank, stage.resources, (process, processes)) as attempt:
-        for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
-            os.environ.setdefault(name, str(stage.resources.cpus))
+        set_environment(stage)
         _work(home, stage, phase, rank, process, attempt)
+
+
+def set_environment(stage: Stage) -> None:
+    """What the packages that a task imports ask for when they are loaded."""
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ.setdefault(name, str(stage.resources.cpus))
+    # Arrow's own pool keeps what was freed: 25 MB more for every 60 MB of text that was tokenized
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llmhpc.config import Stage
 from llmhpc.planning.registry import load, revive
+from llmhpc.step import set_environment
 from llmhpc.task import Task
 
 peak = 0.0
@@ -30,6 +31,7 @@ def watch() -> None:
 def main() -> None:
     threading.Thread(target=watch, daemon=True).start()
     stage, inputs = revive(Stage, json.loads(sys.argv[1])), json.loads(sys.argv[2])
+    set_environment(stage)
     home, roles = Path(sys.argv[3]), {role: Path(step) for role, step in inputs.items()}
     for phase in stage.phases():
         for rank in range(phase.ranks):

@@ -19,7 +19,7 @@ from llmhpc.errors import ArtifactError
 from llmhpc.tokens.domains import domain_of
 
 TABLE = "documents.parquet"
-ROWS = 1 << 14  # of a row group, which is what is held in memory
+ROWS = 1 << 13  # of a row group, which is what is held in memory
 BATCH_ROWS = 1 << 10  # as Python objects, which take several times as much
 SCHEMA = pa.schema(
     [("start", pa.uint64()), ("tokens", pa.uint64()), ("bytes", pa.uint64())]
