@@ -12,7 +12,6 @@ documents and some hundred more, and is timed on the other: a long run's steady 
 
 import argparse
 import cProfile
-import importlib
 import io
 import json
 import logging
@@ -264,62 +263,6 @@ def language(given: Documents, rounds: int) -> Iterable[Row]:
     )  # fmt: skip
 
 
-def stock_filters(rules: dict[str, Any]) -> dict[str, Any]:
-    """datatrove's own filters with the thresholds of ``rules``."""
-    from datatrove.pipeline import filters as stock
-
-    repetition, quality, c4, fineweb = (
-        rules[name] for name in ("gopher_repetition", "gopher_quality", "c4", "fineweb")
-    )
-    return {
-        "gopher_repetition": stock.GopherRepetitionFilter(
-            dup_line_frac=repetition.duplicate_lines,
-            dup_para_frac=repetition.duplicate_paragraphs,
-            dup_line_char_frac=repetition.duplicate_line_characters,
-            dup_para_char_frac=repetition.duplicate_paragraph_characters,
-            top_n_grams=repetition.tops(),
-            dup_n_grams=repetition.duplicates(),
-        ),
-        "gopher_quality": stock.GopherQualityFilter(
-            min_doc_words=quality.min_words,
-            max_doc_words=quality.max_words,
-            min_avg_word_length=quality.min_mean_word_characters,
-            max_avg_word_length=quality.max_mean_word_characters,
-            max_symbol_word_ratio=quality.max_symbol_word_ratio,
-            max_bullet_lines_ratio=quality.max_bullet_lines,
-            max_ellipsis_lines_ratio=quality.max_ellipsis_lines,
-            max_non_alpha_words_ratio=quality.min_alphabetic_words,
-            min_stop_words=quality.min_stop_words,
-        ),
-        "c4": stock.C4QualityFilter(
-            filter_no_terminal_punct=c4.only_terminal_punctuation,
-            min_num_sentences=c4.min_sentences or -1,
-            min_words_per_line=c4.min_words_per_line,
-            max_word_length=c4.max_word_characters,
-            remove_citations=c4.remove_citations,
-            filter_lorem_ipsum=c4.drop_lorem_ipsum,
-            filter_curly_bracket=c4.drop_curly_bracket,
-            filter_javascript=c4.remove_javascript_lines,
-            filter_policy=c4.remove_policy_lines,
-        ),
-        "fineweb": stock.FineWebQualityFilter(
-            line_punct_thr=fineweb.min_lines_ending_in_punctuation,
-            short_line_thr=fineweb.max_short_lines,
-            short_line_length=fineweb.short_line_characters,
-            char_duplicates_ratio=fineweb.max_duplicate_line_characters,
-            new_line_ratio=fineweb.max_newlines_per_word,
-        ),
-    }
-
-
-def our_filters(rules: dict[str, Any]) -> dict[str, Any]:
-    """Our blocks for ``rules``, which explain what they drop."""
-    modules = {
-        name: importlib.import_module(f"llmhpc.filters.{r.kind}") for name, r in rules.items()
-    }
-    return {name: module.build(rules[name]) for name, module in modules.items()}
-
-
 def fates(blocks: dict[str, Any], texts: list[str]) -> list[str]:
     """Of each text: "kept", or the rule and the reason that dropped it."""
     from datatrove.data import Document
@@ -341,12 +284,15 @@ def chain(given: Documents, rounds: int) -> Iterable[Row]:
     from llmhpc.filters import Splitter
     from llmhpc.filters.blocks.words import splitting
     from llmhpc.planning.compose import compose
+    from llmhpc.planning.registry import load
 
     texts = given.texts
     for kind in ("web", "pydoc"):
         rules = dict(compose([f"stage/filter@stages.filter={kind}"]).stages["filter"].rules)  # type: ignore[attr-defined]
         rules.pop("language")
-        stock, ours = stock_filters(rules), our_filters(rules)
+        modules = {name: load("rule", rule.kind) for name, rule in rules.items()}
+        stock = {name: module.reference(rules[name]) for name, module in modules.items()}
+        ours = {name: module.build(rules[name]) for name, module in modules.items()}
 
         def fast(timed: Timer, learnt: list[str], ours: Any = ours) -> Any:
             with splitting(Splitter.remembered):
@@ -482,8 +428,10 @@ def one_rank(html: list[str]) -> int:
     from llmhpc.filters.blocks.resilient import main_text
     from llmhpc.filters.blocks.words import splitting
     from llmhpc.planning.compose import compose
+    from llmhpc.planning.registry import load
 
-    blocks = our_filters(compose([]).stages["filter"].rules)  # type: ignore[attr-defined]
+    rules = compose([]).stages["filter"].rules  # type: ignore[attr-defined]
+    blocks = {name: load("rule", rule.kind).build(rule) for name, rule in rules.items()}
     with splitting(Splitter.remembered):
         fates(blocks, [main_text(page) for page in html])
     return len(html)
