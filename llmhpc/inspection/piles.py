@@ -11,10 +11,9 @@ from llmhpc.filters import EXTRACT, OF_PAGE
 from llmhpc.handoff.artifact import MANIFEST
 from llmhpc.task import Task
 from llmhpc.tokens.domains import domain_of
-from llmhpc.tokens.shards import parse, read_lines
+from llmhpc.tokens.shards import parse, read_lines, reason_of
 
 KEPT = "kept"
-REASONS = ("dropped_because", "filter_reason")  # ours, with the value; datatrove's bare one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +39,7 @@ class Piece:
 
     @property
     def reason(self) -> str:
-        return next((str(self.metadata[key]) for key in REASONS if self.metadata.get(key)), "")
+        return reason_of(self.metadata)
 
 
 def fates(step: Path) -> list[str]:

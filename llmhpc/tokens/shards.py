@@ -23,6 +23,8 @@ REPEAT = "#repeat"  # behind the id of a mixture's further copies of a document
 SPLIT = b"split"  # the line that held-out documents and tokenizer samples are picked on
 
 Numbered = tuple[Path, int, bytes]  # a shard, the number of a line in it, from 0, and the line
+REASONS = ("dropped_because", "filter_reason")  # ours, with the value; datatrove's bare one
+
 Progress = Callable[[float, float, str], None]  # done, total, unit
 
 
@@ -110,6 +112,11 @@ def parse(line: bytes) -> dict[str, Any]:
     if not isinstance(document, dict) or not {"id", "text"} <= document.keys():
         raise ArtifactError(f"a line is not a document with id and text: {line[:80]!r}")
     return document
+
+
+def reason_of(metadata: dict[str, Any]) -> str:
+    """Why a removed document was dropped; empty if nothing says so."""
+    return next((str(metadata[key]) for key in REASONS if metadata.get(key)), "")
 
 
 def hash64(identity: str, purpose: bytes) -> int:

@@ -8,7 +8,7 @@ from llmhpc.dedup.url import normal_form
 from llmhpc.files import read_json
 from llmhpc.handoff.artifact import MANIFEST
 from llmhpc.tokens import documents
-from llmhpc.tokens.shards import REPEAT
+from llmhpc.tokens.shards import REPEAT, reason_of
 from llmhpc.tracing.backward import document_at
 from llmhpc.tracing.flow import Flow, Node, came_through
 from llmhpc.tracing.reads import times_read, times_streamed
@@ -16,7 +16,6 @@ from llmhpc.tracing.scan import Hit, Report, places, scan
 
 TRAIN, HELDOUT, REMOVED, DUPLICATE = "train", "heldout", "removed", "duplicate"
 WAITS, LEFT_OUT, KEPT = "waits", "left out", "kept"
-REASONS = ("dropped_because", "filter_reason")  # ours, with the value; datatrove's bare one
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,20 @@ def trace(
 ) -> dict[str, Any]:
     """Every document that is wanted or close to it, with what became of it; ``asked``: ids not to follow again."""
     ends, passed_over = list(_in_tokens(flow, wanted)), []
+    cuts: dict[str, list[str]] = {}  # by the id of the document that went on
     for hit in scan(places(flow), wanted.needle, processes, report):
         if hit.place.kind == "skipped":
             if wanted.needle in hit.document["source"]:
                 passed_over.append({"step": hit.place.node.name, **hit.document})
-        elif wanted.is_close(_value(hit.document, wanted.column)):
+        elif not wanted.is_close(_value(hit.document, wanted.column)):
+            continue
+        elif hit.document["metadata"].get("whole", True):
             ends.append(_end(flow, hit))
+        else:
+            cuts.setdefault(hit.document["id"], []).append(_cut(hit))
     entries = [end.entry for end in ends if not _went_on(flow, end, ends)]
     for entry in entries:
+        entry["cut"] = sorted(cuts.get(entry["id"].partition(REPEAT)[0], []))
         kept = entry.get("duplicate_of")
         if kept and kept not in asked:
             best = trace(flow, Wanted("id", kept), processes, report, asked | {kept})
@@ -101,8 +106,7 @@ def _end(flow: Flow, hit: Hit) -> End:
     place, metadata = hit.place, hit.document["metadata"]
     told: dict[str, Any] = {}
     if place.kind == REMOVED:
-        reason = next((metadata[key] for key in REASONS if metadata.get(key)), "")
-        told = {"fate": REMOVED, "rule": place.rule, "because": reason}
+        told = {"fate": REMOVED, "rule": place.rule, "because": reason_of(metadata)}
         if place.rule == DUPLICATE:
             told |= {"fate": DUPLICATE, "duplicate_of": metadata.get("duplicate_of")}
     else:
@@ -119,6 +123,14 @@ def _end(flow: Flow, hit: Hit) -> End:
     end = _told(flow, place.node, hit.document, told, "")
     end.entry["path"].insert(0, _at(place.node, f"{file}, {unit} {at}"))
     return end
+
+
+def _cut(hit: Hit) -> str:
+    place, size = hit.place, hit.document["metadata"]["bytes_removed"]
+    file = hit.file.relative_to(place.node.home)
+    return (
+        f"{place.rule} of {place.node.name} cut {size} bytes out of it: {file}, line {hit.at + 1}"
+    )
 
 
 def _told(

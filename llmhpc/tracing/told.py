@@ -44,6 +44,7 @@ def _document(entry: dict[str, Any]) -> Iterator[str]:
     yield f"  {_fate(entry)}"
     if kept := entry.get("kept"):
         yield f"  of {kept['url'] or kept['id']}: {_fate(kept)}"
+    yield from (f"  {cut}" for cut in entry["cut"])
     for read in entry.get("read", []):
         least, most = read["least"], read["most"]
         times = f"{least}" if least == most else f"{least} to {most}"

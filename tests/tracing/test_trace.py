@@ -11,6 +11,7 @@ from warcio.archiveiterator import ArchiveIterator
 from llmhpc import trace
 from llmhpc.config import Config
 from llmhpc.filters.gopher_quality import Config as Gopher
+from llmhpc.filters.lines import Config as Lines
 from llmhpc.handoff import artifact, runs
 from llmhpc.jobs import collect, dedup, filter, mix, shuffle, tokenize, tokenizer, train
 from llmhpc.models.llama import Config as Llama
@@ -22,15 +23,18 @@ from llmhpc.sources.warc import Config as Warc
 from llmhpc.step import gate, run_task
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.tokens.shards import REPEAT
+from llmhpc.tracing.forward import REMOVED
 from llmhpc.train.settings import Parallel, Schedule
 
 VOCABULARY = 400
 SITE = "https://www.example.org"
 HELDOUT = 0.1
+CUT = "To see all that is here you have to let javascript run in your browser."
 
 
 def page(url, text, date):
-    body = f"<html><body><article><p>{text}</p></article></body></html>".encode()
+    more = CUT if url == f"{SITE}/2" else ""
+    body = f"<html><body><article><p>{text}</p><p>{more}</p></article></body></html>".encode()
     return Page(url=url, body=body, date=f"{date}T00:00:00Z")
 
 
@@ -57,7 +61,9 @@ def settings(root, folder):
     stages = {
         "collect": collect.Config(ranks=2, source=Warc(paths=[f"{folder}/*.warc.gz"])),
         "books": collect.Config(source=Jsonl(paths=[f"{folder}/books.jsonl"])),
-        "filter": filter.Config(ranks=2, needs={"pages": "collect"}, rules={"quality": gopher}),
+        "filter": filter.Config(
+            ranks=2, needs={"pages": "collect"}, rules={"lines": Lines(), "quality": gopher}
+        ),
         "dedup": dedup.Config(ranks=2, needs={"documents": "filter"}, method=minhash()),
         "mix": mix.Config(
             needs={"pages": "dedup", "books": "books"},
@@ -169,6 +175,17 @@ def test_a_removed_page_names_rule_reason_and_place(ask):
     assert (entry["step"], entry["rule"]) == ("filter", "quality")
     assert entry["because"].startswith("words ") and entry["because"].endswith(" < 50")
     assert entry["path"][0]["what"] == "removed/quality/00000.jsonl.zst, line 1"
+
+
+def test_what_was_cut_out_of_a_document_is_told_with_it(made, ask, read_documents):
+    (part,) = read_documents(made[1]["filter"], "removed/lines")
+    assert part["text"] == CUT
+    _, found, _ = ask("url", f"{SITE}/2")
+    entries = [*found["found"], *found["close"]]
+    assert entries and REMOVED not in {entry["fate"] for entry in entries}
+    size = part["metadata"]["bytes_removed"]
+    where = f"lines of filter cut {size} bytes out of it: removed/lines/00000.jsonl.zst, line 1"
+    assert {tuple(entry["cut"]) for entry in entries} == {(where,)}
 
 
 def test_a_duplicate_names_the_page_that_was_kept_and_where_that_one_is(ask):
