@@ -75,6 +75,12 @@ def test_a_group_alone_stands_for_the_one_place_where_the_pipeline_has_it():
         compose(["stage/dedup=blom"])
 
 
+def test_a_report_of_nothing_is_refused():
+    words = ["pipeline=fineweb", "~stages.inspect", "~stages.report.needs.inspection"]
+    with pytest.raises(ConfigError, match="stages.report.needs: scores .* inspection .* or both"):
+        plan(compose(words))
+
+
 def test_a_step_survives_its_json():
     for step in plan(compose([])):
         record = json.loads(json.dumps(plain(step.stage)))

@@ -13,7 +13,7 @@ from llmhpc import step
 from llmhpc.config import Resources, Stage
 from llmhpc.dedup import sentence
 from llmhpc.errors import ArtifactError, ConfigError
-from llmhpc.filters import lines, pii
+from llmhpc.filters import lines, pii, url
 from llmhpc.handoff import artifact
 from llmhpc.inspection import ledger
 from llmhpc.jobs import dedup, filter, inspect, tokenizer
@@ -234,3 +234,34 @@ def test_a_killed_rank_changes_no_byte(steps, inspected, files_of, tmp_path):
     assert step.main([str(home)]) == 0
     made = files_of(home)
     assert {name: made[name] for name in FILES} == files_of(inspected)
+
+
+def test_pages_dropped_before_the_extraction_come_first_and_have_no_text(
+    prose, run_stage, tmp_path
+):
+    """Of 12 pages the address rule drops 3 and the extraction 1; what is kept of them to read is HTML."""
+    paragraph = "<html><body><article><p>{}</p></article></body></html>"
+    pages = [
+        Page(
+            url=f"https://{'bad' if n % 4 == 0 else 'good'}.org/{n}",
+            body=(paragraph.format(document["text"]) if n != 5 else "<html></html>").encode(),
+            date="2024-03-01T00:00:00Z",
+        )
+        for n, document in enumerate(prose(12, words=200))
+    ]
+    archive.write(pages, tmp_path / "collect" / "warc" / "00000.warc.gz")
+    rules = {
+        "lines": lines.Config(),
+        "address": url.Config(builtin_lists=False, domains=["bad.org"]),
+    }
+    cfg, inputs = filter.Config(rules=rules), {"pages": tmp_path / "collect"}
+    counts = run_stage(cfg, inputs, tmp_path / "filter")
+    (tmp_path / "filter" / "manifest.json").write_text(json.dumps({"counts": counts}))
+    run_stage(inspect.Config(), {"filter": tmp_path / "filter"}, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    told = [(r["rule"], r["documents_in"], r["documents_removed"]) for r in record["totals"]]
+    assert told == [("address", 12, 3), ("extract", 9, 1), ("lines", 8, 0)]
+    sizes = {(r["bytes_in"], r["bytes_removed"]) for r in record["totals"]}
+    assert len(sizes) == 1 and sizes.pop()[1] == 0  # bytes of text: there is none yet
+    histograms = json.loads((tmp_path / "out" / "histograms.json").read_text())
+    assert {one["fate"] for one in histograms} == {"kept"}

@@ -81,6 +81,13 @@ def test_a_truncated_file_gives_every_record_before_its_end(tmp_path):
     assert skipped["truncated gzip member"] >= 1
 
 
+def test_bytes_that_look_like_a_member_cost_nothing_of_the_real_one_behind_them():
+    real, skipped = gzip.compress(b"a record"), []
+    file = io.BytesIO(b"\x1f\x8b\x08" + b"junk" + real)
+    found = list(members(file, lambda reason, offset: skipped.append(offset), max_bytes=1000))
+    assert found == [(7, b"a record")] and skipped == [0]
+
+
 def test_a_record_that_inflates_beyond_the_bound_is_passed_over_and_counted():
     bomb, small = gzip.compress(bytes(10_000_000)), gzip.compress(b"small")
     skipped = []
