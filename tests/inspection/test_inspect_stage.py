@@ -253,6 +253,7 @@ def test_pages_dropped_before_the_extraction_come_first_and_have_no_text(
     rules = {
         "lines": lines.Config(),
         "address": url.Config(builtin_lists=False, domains=["bad.org"]),
+        "unmet": url.Config(builtin_lists=False, domains=["none.org"]),
     }
     cfg, inputs = filter.Config(rules=rules), {"pages": tmp_path / "collect"}
     counts = run_stage(cfg, inputs, tmp_path / "filter")
@@ -260,7 +261,7 @@ def test_pages_dropped_before_the_extraction_come_first_and_have_no_text(
     run_stage(inspect.Config(), {"filter": tmp_path / "filter"}, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "ledger.json").read_text())
     told = [(r["rule"], r["documents_in"], r["documents_removed"]) for r in record["totals"]]
-    assert told == [("address", 12, 3), ("extract", 9, 1), ("lines", 8, 0)]
+    assert told == [("address", 12, 3), ("unmet", 9, 0), ("extract", 9, 1), ("lines", 8, 0)]
     sizes = {(r["bytes_in"], r["bytes_removed"]) for r in record["totals"]}
     assert len(sizes) == 1 and sizes.pop()[1] == 0  # bytes of text: there is none yet
     histograms = json.loads((tmp_path / "out" / "histograms.json").read_text())
