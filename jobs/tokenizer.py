@@ -10,9 +10,8 @@ from llmhpc.config import Finding, Footprint, Phase, Stage, at_least, fraction
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import write_json
 from llmhpc.task import Task
+from llmhpc.tokens import BYTES, SPECIALS
 
-BYTES = 256
-OWN = ("<|endoftext|>", "<|pad|>")
 NUMBERS = 100 + 1000  # of two and of three digits
 BASE_GB, GB_PER_SAMPLE_GB = (
     0.4,
@@ -54,18 +53,18 @@ class Config(Stage):
         for number, name in enumerate(self.special_tokens):
             if not SPECIAL.fullmatch(name):
                 raise ConfigError(f"special_tokens.{number}={name!r}: a name like <|user|>")
-            if name in (*OWN, *self.special_tokens[:number]):
+            if name in (*SPECIALS, *self.special_tokens[:number]):
                 raise ConfigError(f"special_tokens.{number}={name!r}: is there already")
         if self.vocab_size < (smallest := self._smallest()):
             raise ConfigError(
                 f"vocab_size={self.vocab_size}: {smallest} or more ({BYTES} bytes,"
-                f" {len(OWN) + len(self.special_tokens)} specials, digits={self.digits.value}, blank_run)"
+                f" {len(SPECIALS) + len(self.special_tokens)} specials, digits={self.digits.value}, blank_run)"
             )
         self.vocab_size += -self.vocab_size % self.vocab_multiple
 
     def _smallest(self) -> int:
         numbers = NUMBERS if self.digits is Digits.up_to_999 else 0
-        return BYTES + len(OWN) + len(self.special_tokens) + numbers + self.blank_run - 1
+        return BYTES + len(SPECIALS) + len(self.special_tokens) + numbers + self.blank_run - 1
 
     def phases(self) -> list[Phase]:
         """Ranks pick from their shards; one task picks from that and trains."""

@@ -21,8 +21,7 @@ LISTS = {
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
     """The inspection of each tokenizer step."""
-    steps = [step for step in history.made if INSPECTION in step.files]
-    seen = [_shown(step.name, step.json(INSPECTION)) for step in steps]
+    seen = [_shown(step.name, step.json(INSPECTION)) for step in history.with_file(INSPECTION)]
     return {"tokenizers": seen} if seen else None
 
 

@@ -8,11 +8,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmhpc.errors import StageError
+from llmhpc.tokens import EOS, PAD, SPECIALS
 
-EOS = "<|endoftext|>"  # id 0: begins and ends documents
-PAD = "<|pad|>"  # id 1; a user's own special tokens follow
-SPECIALS = (EOS, PAD)
-BYTES = 256  # the alphabet: with every byte in it nothing is unknown
 MIN_PAIRS = 2  # a merge seen once is a memory of one document, not a unit of the language
 Pair = tuple[str, str]
 

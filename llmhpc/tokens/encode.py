@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
-from llmhpc.tokens.bpe import EOS
+from llmhpc.tokens import EOS
 from llmhpc.tokens.documents import DocumentsWriter, batches, row_of
 from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles, index_of
 from llmhpc.tokens.shards import (

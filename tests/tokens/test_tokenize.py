@@ -8,7 +8,7 @@ from llmhpc.dedup import minhash
 from llmhpc.errors import ArtifactError, ConfigError, StageError
 from llmhpc.jobs import dedup, shuffle, tokenize, tokenizer
 from llmhpc.jobs.tokenize import TokenType
-from llmhpc.tokens.bpe import EOS
+from llmhpc.tokens import EOS
 from llmhpc.tokens.encode import open_encoder
 from llmhpc.tokens.reader import TokenFiles
 

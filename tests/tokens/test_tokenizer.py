@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.jobs import tokenizer
-from llmhpc.tokens import bpe
+from llmhpc.tokens import BYTES, EOS, PAD, SPECIALS, bpe
 from llmhpc.tokens.shards import place
 
 CODE = "def add(a, b):\n    if a:\n\t\treturn a + b  # sum\n    return 12345.6789\n\n\n"
@@ -76,9 +76,9 @@ def test_transformers_opens_the_folder_as_a_fast_tokenizer(automatic):
     assert automatic.is_fast
     assert len(automatic) == automatic.vocab_size == 600
     assert (automatic.eos_token, automatic.bos_token, automatic.pad_token) == (
-        bpe.EOS,
-        bpe.EOS,
-        bpe.PAD,
+        EOS,
+        EOS,
+        PAD,
     )
     assert (automatic.eos_token_id, automatic.bos_token_id, automatic.pad_token_id) == (0, 0, 1)
     assert automatic("a b")["input_ids"] == automatic.encode("a b", add_special_tokens=False)
@@ -96,10 +96,10 @@ def test_any_text_at_all_survives_encoding(automatic):
 
 def test_a_special_token_spelt_out_in_a_document_is_ordinary_text(trained):
     encoder = bpe_encoder(trained[1])
-    (ids,) = encoder.encode([f"a {bpe.EOS} b"])
+    (ids,) = encoder.encode([f"a {EOS} b"])
     assert ids.tolist().count(0) == 1
     assert ids[-1] == 0
-    assert encoder.tokenizer.decode(ids[:-1].tolist()) == f"a {bpe.EOS} b"
+    assert encoder.tokenizer.decode(ids[:-1].tolist()) == f"a {EOS} b"
 
 
 def bpe_encoder(home):
@@ -254,7 +254,7 @@ def test_too_little_text_for_the_vocabulary_says_how_far_it_would_go():
 
 
 def test_the_smallest_vocabulary_is_bytes_and_specials_and_needs_no_text():
-    assert tokenizer.Config(vocab_size=258).vocab_size == bpe.BYTES + len(bpe.SPECIALS)
+    assert tokenizer.Config(vocab_size=258).vocab_size == BYTES + len(SPECIALS)
     assert bpe.train_bpe(["x"], 258).get_vocab_size() == 258
     full = tokenizer.Config(
         vocab_size=1384,
@@ -276,7 +276,7 @@ def test_the_smallest_vocabulary_is_bytes_and_specials_and_needs_no_text():
         ("special_tokens", ["user"], "special_tokens.0='user': a name like <|user|>"),
         ("special_tokens", ["<|-|>"], "special_tokens.0='<|-|>': a name like <|user|>"),
         ("special_tokens", ["<|a|>", "<|a|>"], "special_tokens.1='<|a|>': is there already"),
-        ("special_tokens", [bpe.EOS], f"special_tokens.0='{bpe.EOS}': is there already"),
+        ("special_tokens", [EOS], f"special_tokens.0='{EOS}': is there already"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(field, value, right):
