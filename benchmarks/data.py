@@ -11,96 +11,39 @@ documents and some hundred more, and is timed on the other: a long run's steady 
 """
 
 import argparse
-import cProfile
 import io
 import json
 import logging
 import os
-import pstats
-import random
 import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.copies import (
+    BUCKETS,
+    HASHES,
+    NGRAM,
+    THRESHOLD,
+    sharing_a_bucket,
+    similarities,
+    with_copies,
+)
 from benchmarks.labelled import Labelled, f1, labelled_folder, labelled_pages
+from benchmarks.paired import Row, Timer, compare
 
 LEARNT_RANKS = 5  # further ones, for what remembers words
 LEARNT_PAGES = 600  # labelled ones, likewise
 PYDOC_RANKS = 24  # one of so many parts of the quickstart's pages
 LEAST_CHARACTERS = 200  # of a main text
 VOCABULARY = 8000
-PROFILE_LINES = 6
 WEB_PAGE_BYTES = (20_000, 100_000)  # as large as most pages of a crawl
-NGRAM, BUCKETS, HASHES = 5, 14, 8  # datatrove's and FineWeb's choice
-THRESHOLD = 0.7  # similarity of the duplicates that MinHash is to find
-REPLACED = (0.01, 0.08)  # share of a copy's words: its similarity lies around the threshold
-
-Timer = Callable[..., Any]
-Side = Callable[[Timer], Any]  # prepares, then returns what the timer says of the rest
-Pair = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Row:
-    """One comparison: how much faster, and how far the two agree."""
-
-    what: str
-    goal: float
-    ratio: float
-    least: float
-    greatest: float
-    cold: float | None
-    reference_per_s: float
-    fast_per_s: float
-    agreement: dict[str, Any]
-    time_goes_to: list[str]
-
-
-def cpu_s(run: Callable[..., object], *arguments: object) -> float:
-    """Seconds of CPU."""
-    begun = time.process_time()
-    run(*arguments)
-    return time.process_time() - begun
-
-
-def compare(
-    what: str, goal: float, documents: int, rounds: int, agreement: dict[str, Any],
-    reference: Side, fast: Side, cold: Side | None = None,
-) -> Row:  # fmt: skip
-    """Time the sides in turn, forwards and backwards; then the fast one once more under the profiler."""
-    sides = [side for side in (reference, fast, cold) if side]
-    rows = []
-    for number in range(rounds):
-        turn = sides if number % 2 else sides[::-1]
-        taken = [side(cpu_s) for side in turn]
-        rows.append(taken if number % 2 else taken[::-1])
-    ratios = [sorted(row[0] / row[n] for row in rows) for n in range(1, len(sides))]
-    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
-    profile = cProfile.Profile()
-    fast(profile.runcall)
-    return Row(
-        what, goal,
-        *(round(r, 2) for r in (statistics.median(ratios[0]), ratios[0][0], ratios[0][-1])),
-        round(statistics.median(ratios[1]), 2) if cold else None,
-        *(round(documents / median, 1) for median in medians[:2]),
-        agreement, _top(profile),
-    )  # fmt: skip
-
-
-def _top(profile: cProfile.Profile) -> list[str]:
-    stats: dict[tuple[str, int, str], Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    total = sum(entry[2] for entry in stats.values())
-    first = sorted(stats.items(), key=lambda item: -item[1][2])[:PROFILE_LINES]
-    return [f"{entry[2] / total:4.0%} {Path(file).name}:{name}" for (file, _, name), entry in first]
 
 
 @dataclass(slots=True)
@@ -353,44 +296,6 @@ def minhash(given: Documents, rounds: int) -> Iterable[Row]:
         "MinHash signatures / datatrove", 8, len(texts), rounds, agreement,
         lambda timed: timed(by_datatrove), lambda timed: fast(timed, given.learnt), lambda timed: fast(timed, []),
     )  # fmt: skip
-
-
-def with_copies(texts: list[str]) -> list[str]:
-    """The texts, and each once more with some words replaced."""
-    draw, copies = random.Random(0), []
-    for text in texts:
-        words = text.split()
-        for at in draw.sample(range(len(words)), int(len(words) * draw.uniform(*REPLACED))):
-            words[at] = f"word{draw.randrange(1 << 30):x}"
-        copies.append(" ".join(words))
-    return texts + copies
-
-
-def similarities(stock: Any, texts: list[str]) -> dict[Pair, float]:
-    """The Jaccard similarity of the word n-grams of all pairs that share one, by counting them."""
-    from datatrove.utils.text import ngrams, simplify_text
-
-    split = stock.word_tokenizer.word_tokenize
-    sets = [set(ngrams(split(simplify_text(text)), NGRAM)) for text in texts]
-    holders: dict[Any, list[int]] = defaultdict(list)
-    for number, grams in enumerate(sets):
-        for gram in grams:
-            holders[gram].append(number)
-    common: dict[Pair, int] = defaultdict(int)
-    for numbers in holders.values():
-        for pair in combinations(numbers, 2):
-            common[pair] += 1
-    return {(a, b): n / (len(sets[a]) + len(sets[b]) - n) for (a, b), n in common.items()}
-
-
-def sharing_a_bucket(signatures: list[Any]) -> set[Pair]:
-    """The pairs that MinHash takes for duplicates."""
-    holders: dict[Any, list[int]] = defaultdict(list)
-    for number, signature in enumerate(signatures):
-        if signature is not None:
-            for bucket, part in enumerate(signature.reshape(BUCKETS, HASHES)):
-                holders[bucket, part.tobytes()].append(number)
-    return {pair for numbers in holders.values() for pair in combinations(numbers, 2)}
 
 
 def tokenizing(given: Documents, rounds: int) -> Iterable[Row]:
