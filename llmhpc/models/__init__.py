@@ -23,7 +23,6 @@ class StageParts(NamedTuple):
 
     layers: int
     parameters: int
-    tensors: int
     head: bool  # the output layer and the loss
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from torch.overrides import TorchFunctionMode
 
 
 def _import_logging() -> None:
@@ -33,14 +32,9 @@ def _import_logging() -> None:
 
 _import_logging()
 
-import nanotron.config
 import nanotron.distributed as nanotron_dist
-import nanotron.serialize.weights
 from nanotron.parallel import ParallelContext
 from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData
-
-# it draws a progress bar per checkpoint in every process
-nanotron.serialize.weights.tqdm = lambda items, **_: items
 
 
 class Groups(ParallelContext):
@@ -50,34 +44,9 @@ class Groups(ParallelContext):
         """Done by llmhpc.train.processes."""
 
 
-class Averaged:
-    """A running sum over processes that becomes an average when it is waited for."""
-
-    def __init__(self, work: torch_dist.Work, tensor: torch.Tensor, count: int) -> None:
-        self.work, self.tensor, self.count = work, tensor, count
-
-    def wait(self) -> None:
-        """Block until the average is there."""
-        self.work.wait()
-        self.tensor.div_(self.count)
-
-
-def gloo_all_reduce(
-    tensor: torch.Tensor,
-    op: Any = torch_dist.ReduceOp.SUM,
-    group: Any = None,
-    async_op: bool = False,
-) -> Any:
-    """all_reduce for gloo, which has no AVG and refuses tensors that need a gradient."""
-    tensor = tensor.detach()
-    if op != torch_dist.ReduceOp.AVG:
-        return torch_dist.all_reduce(tensor, op=op, group=group, async_op=async_op)
-    count = torch_dist.get_world_size(group)
-    work = torch_dist.all_reduce(tensor, group=group, async_op=async_op)
-    if async_op:
-        return Averaged(work, tensor, count)
-    tensor.div_(count)
-    return None
+def gloo_all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
+    """all_reduce for gloo, which refuses tensors that need a gradient."""
+    return torch_dist.all_reduce(tensor.detach(), *args, **options)
 
 
 class GlooP2P(P2P):
@@ -105,18 +74,6 @@ class GlooP2P(P2P):
         for work, _ in self.pending:
             work.wait()
         self.pending.clear()
-
-
-class CudaIsCpu(TorchFunctionMode):
-    """Inside this block "cuda" means the CPU: nanotron writes the word out in gradient_accumulator.py and
-    sanity_checks.py. For setting up and loading, not for steps: every torch call passes through Python."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        def on_cpu(value: Any) -> Any:
-            return "cpu" if isinstance(value, str) and value.startswith("cuda") else value
-
-        kwargs = {name: on_cpu(value) for name, value in (kwargs or {}).items()}
-        return func(*map(on_cpu, args), **kwargs)
 
 
 def use_gloo(*, yes: bool) -> None:

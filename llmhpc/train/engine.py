@@ -1,7 +1,7 @@
-"""nanotron's parts assembled over the processes of a layout: network, optimizer, pipeline, and one step of them."""
+"""The network and nanotron's pipeline over the processes of a layout, the optimizer, and one step of them."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,7 @@ import torch.distributed as dist
 from llmhpc.train import backend  # before any other part of nanotron
 
 # isort: split
-from nanotron.config import LRSchedulerArgs, OptimizerArgs
-from nanotron.helpers import init_optimizer_and_grad_accumulator
-from nanotron.models import NanotronModel, build_model, check_model_has_grad
-from nanotron.parallel.data_parallel.utils import sync_gradients_across_dp
+from nanotron.models import NanotronModel, build_model
 from nanotron.parallel.parameters import sanity_check
 from nanotron.parallel.pipeline_parallel import TensorPointer, get_pp_rank_of
 from nanotron.parallel.pipeline_parallel.engine import (
@@ -23,26 +20,19 @@ from nanotron.parallel.pipeline_parallel.engine import (
 )
 from nanotron.parallel.pipeline_parallel.p2p import P2P
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
-from nanotron.parallel.tied_parameters import (
-    create_pg_for_tied_weights,
-    sync_tied_weights_gradients,
-    tie_parameters,
-)
-from nanotron.serialize.optimizer import load_optimizer
-from nanotron.serialize.weights import load_weights
-from torch.nn.parallel import DistributedDataParallel
+from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
 from llmhpc.models import Model, Split, architecture
-from llmhpc.train.clipping import clip_gradients
 from llmhpc.train.data import Rows
+from llmhpc.train.optimizer import Optimizer
+from llmhpc.train.pieces import Shards
 from llmhpc.train.processes import Place
-from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule, TensorMode
+from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
 
 PIPELINES = {
     PipelineOrder.one_forward_one_backward: OneForwardOneBackwardPipelineEngine,
     PipelineOrder.all_forward_all_backward: AllForwardAllBackwardPipelineEngine,
 }
-DDP_BUCKET_MB = 25
 
 
 class StepResult(NamedTuple):
@@ -54,21 +44,10 @@ class StepResult(NamedTuple):
 
 
 class Engine:
-    """This process's part of the network in training.
-
-    With ``checkpoint`` (the folder of one step) weights and optimizer are read from there, otherwise
-    weights are drawn from ``seed``.
-    """
+    """This process's part of the network in training; weights are drawn from ``seed``."""
 
     def __init__(
-        self,
-        model: Model,
-        parallel: Parallel,
-        schedule: Schedule,
-        *,
-        seed: int,
-        place: Place,
-        checkpoint: Path | None,
+        self, model: Model, parallel: Parallel, schedule: Schedule, *, seed: int, place: Place
     ) -> None:
         self.place, self.schedule, self.parallel = place, schedule, parallel
         on_cpu = place.device.type == "cpu"
@@ -80,26 +59,19 @@ class Engine:
         )
         self.p2p = (backend.GlooP2P if on_cpu else P2P)(self.context.pp_pg, place.device)
         self.network = self._build(model)
-        if checkpoint is None:
-            self.network.init_model_randomly(seed)
-        else:
-            shards = load_weights(self.network, self.context, root_folder=checkpoint)
-        self.wrapped = self._replicate()
-        with backend.CudaIsCpu() if on_cpu else nullcontext():
-            self.optimizer, self.accumulator = init_optimizer_and_grad_accumulator(
-                self.wrapped, _optimizer_settings(schedule, parallel), self.context
-            )
-            if checkpoint is not None:
-                load_optimizer(
-                    self.optimizer,
-                    self.context,
-                    root_folder=checkpoint,
-                    map_location=str(place.device),
-                    param_shard_metadata=shards,
-                    model=self.network,
-                )
+        self.network.init_model_randomly(seed)
+        self.optimizer = Optimizer(self.network, self.context, schedule, parallel)
         self.pipeline = PIPELINES[parallel.pp_order]()
         self.micro_batches = schedule.accumulation(parallel)
+        self.updates = 0  # steps that changed the weights
+        self.before_update: Callable[[], None] = lambda: (
+            None
+        )  # called when they are about to change
+
+    def load(self, checkpoint: Path, updates: int) -> None:
+        """Take weights and the optimizer's state, after ``updates`` steps of it, from a checkpoint of any layout."""
+        self.optimizer.load(Shards(checkpoint), updates)
+        self.updates = updates
 
     @property
     def dp_rank(self) -> int:
@@ -120,32 +92,32 @@ class Engine:
         }
 
     def step(self, rows: Iterable[Rows], lr: float, wish: int = 0) -> StepResult:
-        """One optimizer step on the micro-batches of this replica.
+        """One optimizer step on the micro-batches of this replica; none where the gradient's norm is not finite.
 
-        Every process gets the same result. A loss or norm that is not finite leaves the weights spoilt.
-        ``wish`` is what this process would like all to do after the step; a larger one wins.
+        Every process gets the same result. ``wish`` is what this process would like all to do after the step; a
+        larger one wins. The host waits for the device once, at the end.
         """
+        self.optimizer.begin()
         outputs = self.pipeline.train_batch_iter(
-            model=self.wrapped,
+            model=self.network,
             pg=self.context.pp_pg,
             batch=self._inputs(rows),
             nb_microbatches=self.micro_batches,
-            grad_accumulator=self.accumulator,
+            grad_accumulator=None,
         )
         if isinstance(self.p2p, backend.GlooP2P):
             self.p2p.drain()
-        self._reduce_gradients()
-        norm = clip_gradients(
-            self._gradients(),
-            limit=self.schedule.clip_norm or float("inf"),
-            group=self.context.mp_pg,
-            device=self.place.device,
-        )
-        for group in self.optimizer.get_base_optimizer().param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return StepResult(self._mean_loss(outputs), norm.item(), self._largest(wish))
+        self.optimizer.finish()
+        squares = self.optimizer.squares()
+        dist.all_reduce(squares, group=self.optimizer.norm_group)
+        norm = squares.sqrt()
+        self.before_update()
+        self.optimizer.update(norm, lr)
+        wishes = torch.tensor(wish, device=self.place.device, dtype=torch.float64)
+        dist.all_reduce(wishes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
+        loss, grad_norm, largest = torch.stack([self._mean_loss(outputs), norm, wishes]).tolist()
+        self.updates += math.isfinite(grad_norm)
+        return StepResult(loss, grad_norm, int(largest))
 
     def _build(self, model: Model) -> NanotronModel:
         split = Split(
@@ -160,30 +132,11 @@ class Engine:
             dtype=getattr(torch, self.schedule.precision.name),
             device=self.place.device,
         )
-        for (
-            parameter
-        ) in network.parameters():  # shapes of numpy integers do not survive a checkpoint
-            if getattr(parameter, "is_sharded", False):
-                info = parameter.get_sharded_info()
-                info.unsharded_shape = tuple(int(size) for size in info.unsharded_shape)
         network.module_id_to_prefix = {id(m): f"{n}." for n, m in network.named_modules()}
         network.module_id_to_prefix[id(network)] = ""
         _tie(network, self.context, sequence_cut=self.parallel.tp_mode is TensorMode.REDUCE_SCATTER)
         sanity_check(network)
         return network
-
-    def _replicate(self) -> torch.nn.Module:
-        """DDP over the replicas, unless ZeRO with float32 accumulation reduces gradients itself."""
-        own_reduction = self.schedule.precision is Precision.bfloat16 and self.parallel.zero_stage
-        if self.parallel.dp == 1 or own_reduction:
-            return self.network
-        check_model_has_grad(self.network, self.context)
-        return DistributedDataParallel(
-            self.network,
-            process_group=self.context.dp_pg,
-            broadcast_buffers=False,
-            bucket_cap_mb=DDP_BUCKET_MB,
-        )
 
     def _inputs(self, rows: Iterable[Rows]) -> Iterator[dict[str, torch.Tensor | TensorPointer]]:
         """What the first stage and the last stage read; the others point to them."""
@@ -191,65 +144,20 @@ class Engine:
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
         for row in rows:
             tokens, weights = (torch.from_numpy(part).to(self.place.device) for part in row)
+            weights = weights / self.parallel.dp  # gradients are added up over the replicas
             yield {
                 "input_ids": tokens[:, :-1].contiguous() if here == first else TensorPointer(first),
                 "label_ids": tokens[:, 1:].contiguous() if here == last else TensorPointer(last),
                 "label_weights": weights if here == last else TensorPointer(last),
             }
 
-    def _reduce_gradients(self) -> None:
-        if isinstance(self.wrapped, DistributedDataParallel):
-            if self.accumulator is not None:
-                self.accumulator.fp32_grads_allreduce_handle.wait()
-        elif self.parallel.dp > 1:
-            sync_gradients_across_dp(
-                module=self.network,
-                dp_pg=self.context.dp_pg,
-                reduce_op=dist.ReduceOp.AVG,
-                reduce_scatter=False,
-                grad_accumulator=self.accumulator,
-            )
-        sync_tied_weights_gradients(self.network, self.context, self.accumulator)
-
-    def _gradients(self) -> Iterator[tuple[torch.Tensor, bool]]:
-        """Every gradient of this process, and whether it is this process that counts it in the norm."""
-        for name, parameter in self.network.get_named_params_with_correct_tied():
-            mine = not parameter.is_tied or (
-                parameter.get_tied_info().global_ranks[0] == self.place.rank
-            )
-            if self.accumulator is None:
-                yield parameter.grad, mine
-            else:
-                yield self.accumulator.get_grad_buffer(name), mine
-
-    def _largest(self, wish: int) -> int:
-        largest = torch.tensor(wish, device=self.place.device)
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.context.world_pg)
-        return int(largest.item())
-
-    def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> float:
-        """Micro-batch losses are already divided by their number; one process per replica has them."""
-        total = torch.zeros((), device=self.place.device)
+    def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> torch.Tensor:
+        """Losses are divided by micro-batches and replicas already; one process per replica has them."""
+        total = torch.zeros((), device=self.place.device, dtype=torch.float64)
         if isinstance(outputs[0]["loss"], torch.Tensor) and dist.get_rank(self.context.tp_pg) == 0:
-            total += torch.stack([output["loss"] for output in outputs]).sum() / self.parallel.dp
+            total += torch.stack([output["loss"] for output in outputs]).sum()
         dist.all_reduce(total, group=self.context.world_pg)
-        return total.item()
-
-
-def _optimizer_settings(schedule: Schedule, parallel: Parallel) -> OptimizerArgs:
-    return OptimizerArgs(
-        zero_stage=parallel.zero_stage,
-        weight_decay=schedule.weight_decay,
-        clip_grad=schedule.clip_norm or None,
-        accumulate_grad_in_fp32=schedule.precision is Precision.bfloat16,
-        adam_eps=schedule.epsilon,
-        adam_beta1=schedule.beta1,
-        adam_beta2=schedule.beta2,
-        torch_adam_is_fused=True,
-        learning_rate_scheduler=LRSchedulerArgs(
-            learning_rate=schedule.lr, lr_warmup_style="linear"
-        ),
-    )
+        return total
 
 
 def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool) -> None:

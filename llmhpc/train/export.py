@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
-from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.models import Model, hugging_face
 from llmhpc.train.checkpoints import CHECKPOINTS
+from llmhpc.train.pieces import Shards
 from llmhpc.train.settings import Schedule
-
-# isort: split
-from nanotron.serialize.metadata import TensorMetadata
 
 EXPORTS, INDEX = "exports", "exports.json"
 TOKENIZER = "tokenizer"
@@ -37,7 +33,7 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(tokenizer / TOKENIZER, partial)
     names = hugging_face(model)
-    tensors = names.tensors(model, whole_tensors(out / CHECKPOINTS / str(step) / "model"))
+    tensors = names.tensors(model, whole_tensors(out / CHECKPOINTS / str(step)))
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
     config = names.config(
@@ -76,27 +72,10 @@ def _folders(out: Path) -> list[Path]:
     return sorted(path for path in (out / EXPORTS).glob("*") if path.name.isdigit())
 
 
-def whole_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Every parameter under a checkpoint's model/, joined over its shards, by its name in the network."""
-    found: dict[str, torch.Tensor] = {}
-    filled: dict[str, int] = {}
-    for path in sorted(folder.rglob("model_*.safetensors")):
-        suffix = path.name.removeprefix("model_").removesuffix(".safetensors").split("_pp-rank-")[0]
-        parts = [part for part in path.parent.relative_to(folder).parts if part != "pp_block"]
-        name = ".".join([*parts, suffix])
-        with safe_open(path, framework="pt") as file:
-            data, metadata = file.get_tensor("data"), file.metadata()
-        if not metadata or "unsharded_shape" not in metadata:
-            found[name], filled[name] = data, data.numel()
-            continue
-        info = TensorMetadata.from_str_dict(metadata)
-        whole = found.setdefault(name, data.new_empty(info.unsharded_shape))
-        for pair in info.local_global_slices_pairs:
-            whole[pair.global_slices] = data[pair.local_slices]
-        filled[name] = filled.get(name, 0) + data.numel()
-    if short := [name for name, tensor in found.items() if filled[name] != tensor.numel()]:
-        raise ArtifactError(f"{folder}: shards of {', '.join(short[:3])} are missing")
-    return found
+def whole_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every parameter of a checkpoint, joined over its shards, by its name in the network."""
+    shards = Shards(checkpoint)
+    return {name: shards.whole(f"weight/{name}") for name in shards.names("weight")}
 
 
 def _special_ids(tokenizer: Path, eos_id: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class Memory(NamedTuple):
     gradients: float
     optimizer: float
     activations: float
+    checkpoint: float  # what is copied to be saved in the background; of a GPU's process it is in the node's memory
 
     def total(self) -> float:
         """Without what Python, torch and the device's driver take for themselves."""
@@ -40,33 +41,24 @@ def _of_stage(
     *,
     gpu: bool,
 ) -> Memory:
-    """Per parameter, after Rajbhandari et al. (arXiv:1910.02054, section 3.1) and what nanotron 0.4 keeps.
+    """Per parameter, after Rajbhandari et al. (arXiv:1910.02054, section 3.1) and llmhpc.train.optimizer.
 
-    float32: 4 bytes of weight, 4 of gradient, 8 of Adam. bfloat16: 2 of weight, 2 of a gradient that lives
-    for one backward pass, and in float32 4 of weight, 4 of the sum of gradients, 8 of Adam. ZeRO-1 cuts Adam
-    and the float32 weights over dp, not the gradients. DistributedDataParallel keeps a second copy of the
-    gradients in its buckets.
-
-    Gradients come as activations go: the first backward pass of a step starts with none, so that only the
-    larger of the two counts where no pass came before.
+    float32: 4 bytes of weight, 4 of gradient, 8 of Adam. bfloat16: 2 of weight, 4 of the sum of gradients, and 4 of
+    float32 weight and 8 of Adam. ZeRO-1 cuts Adam and the float32 weights over dp, not the gradients.
     """
     half = schedule.precision is Precision.bfloat16
     width = 2 if half else 4
-    shards = parallel.dp if parallel.zero_stage else 1
-    buckets = parallel.dp > 1 and not (half and parallel.zero_stage)
+    weights = width * stage.parameters
+    optimizer = (
+        stage.parameters * (ADAM_BYTES + 4 * half) / (parallel.dp if parallel.zero_stage else 1)
+    )
     flying = _in_flight(place, parallel, schedule)
-    activations = _activations(stage, flying, model, parallel, schedule, gpu=gpu)
-    fresh = width * stage.parameters
-    kept = 0 if half else fresh  # from one backward pass to the next
-    rest = activations * (flying - 1) / flying
-    before = kept if schedule.accumulation(parallel) > flying else 0
-    fullest = max(activations + before, rest + fresh)
-    lasting = stage.parameters * (4 * half + width * buckets)
     return Memory(
-        weights=width * stage.parameters,
-        gradients=lasting + max(before, fullest - activations),
-        optimizer=stage.parameters * (ADAM_BYTES + 4 * half) / shards,
-        activations=activations,
+        weights=weights,
+        gradients=4 * stage.parameters,
+        optimizer=optimizer,
+        activations=_activations(stage, flying, model, parallel, schedule, gpu=gpu),
+        checkpoint=0 if gpu else weights + optimizer,
     )
 
 

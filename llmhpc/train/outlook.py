@@ -15,9 +15,7 @@ from llmhpc.train.settings import Parallel, Precision, Schedule
 
 EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
 SPARE = 0.1  # of the time limit, for starting and saving
-FILES_OF_A_SAVE = (
-    9  # beside tensors and optimizer states: three of the checkpoint, six of the export
-)
+FILES_OF_A_SAVE = 8  # beside those of the processes: two of the checkpoint, six of the export
 
 
 def memory(
@@ -42,7 +40,9 @@ def memory(
         room, key = machine_gb, f"parallel.micro_batch={parallel.micro_batch}"
         where = f", this machine has {_gb(machine_gb)}"
     if processes * each > room:
-        parts = ", ".join(f"{part} {_gb(size / 1e9)}" for part, size in need._asdict().items())
+        parts = ", ".join(
+            f"{part} {_gb(size / 1e9)}" for part, size in need._asdict().items() if size
+        )
         whose = "a process" if processes == 1 else f"each of {processes} processes"
         about = f"{whose} takes about {_gb(each)} GB ({parts}){where}"
         yield Finding(f"{key}: {about}; {', '.join(ways[:-1])} or {ways[-1]}", estimate=True)
@@ -141,9 +141,7 @@ def footprint(
     saves = -(-schedule.steps // checkpoint_every)
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
-    stages = model.stages(tp=parallel.tp, pp=parallel.pp)
-    files = parallel.tp * sum(stage.tensors for stage in stages)
-    files += parallel.tp * parallel.pp * (parallel.dp if parallel.zero_stage else 1)
+    files = parallel.tp * parallel.pp * (1 + (parallel.dp if parallel.zero_stage else 1))
     size = model.parameters() * (checkpoint + (2 if half else 4))
     return Footprint(saves * size, saves * (files + FILES_OF_A_SAVE))
 

@@ -2,7 +2,7 @@
 
 import math
 import signal
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.processes import Place
+from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
 from llmhpc.train.stream import TextStream
 from llmhpc.train.wishes import Wish, Wishes
@@ -75,11 +76,14 @@ class Trainer:
             NotFiniteError: a loss or a gradient is not finite.
             Interrupted: a signal came; all processes have saved the same step.
         """
-        resumed = checkpoints.newest(self.out, rank=self.place.rank, device=self.place.device)
+        place = self.place
+        resumed, token = checkpoints.newest(self.out, rank=place.rank, device=place.device)
         metrics = self._open_metrics(resumed)
         if resumed < self.schedule.steps:
             engine = self._engine(resumed)
-            if self.place.rank == 0:
+            saver = Saver(engine, self.out, token)
+            engine.before_update = saver.before_update
+            if place.rank == 0:
                 write_json(self.out / LAYOUT, engine.describe())
             for step in range(resumed + 1, self.schedule.steps + 1):
                 due = _is_due(step, log_every, self.schedule)
@@ -87,9 +91,12 @@ class Trainer:
                 if wish is Wish.STOP:
                     raise StageError(f"step {step}: a newer start of this training has taken over")
                 if self._is_kept(step) or wish is not Wish.GO_ON:
-                    self._save(engine, step, metrics)
+                    self._save(saver, step, metrics)
                 if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
+                    saver.wait()
                     self._stop(step, metrics)
+            saver.wait()
+            dist.barrier()  # process 0 keeps the connection open until all are here
         if metrics is None:
             return {}
         checkpoints.keep_only(self.out, self._is_kept)
@@ -111,18 +118,16 @@ class Trainer:
         )
 
     def _engine(self, resumed: int) -> Engine:
-        checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
-        if checkpoint is not None:
-            checkpoints.check_layout(checkpoint, self.parallel)
-            self.batches.go_to(checkpoints.reading(checkpoint))
-        return Engine(
-            self.model,
-            self.parallel,
-            self.schedule,
-            seed=self.task.seed,
-            place=self.place,
-            checkpoint=checkpoint,
+        engine = Engine(
+            self.model, self.parallel, self.schedule, seed=self.task.seed, place=self.place
         )
+        if resumed:
+            checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed)
+            checkpoints.check_model(checkpoint, self.model)
+            state = checkpoints.state_of(checkpoint)
+            self.batches.go_to(state["reading"])
+            engine.load(checkpoint, state["updates"])
+        return engine
 
     def _open_metrics(self, resumed: int) -> Metrics | None:
         """Process 0: finish the exports of earlier attempts, then open the records."""
@@ -158,20 +163,26 @@ class Trainer:
             metrics.log(step=step, loss=result.loss, lr=lr, grad_norm=result.grad_norm)
         return Wish(result.wishes)
 
-    def _save(self, engine: Engine, step: int, metrics: Metrics | None) -> None:
-        begun = time.monotonic()
+    def _save(self, saver: Saver, step: int, metrics: Metrics | None) -> None:
         if metrics is not None:
             metrics.sync()
-        tokens, reading = step * self.schedule.tokens_per_step(), self.batches.position()
-        checkpoints.save(engine, self.out, step=step, tokens=tokens, reading=reading)
+        state = {
+            "step": step,
+            "tokens": step * self.schedule.tokens_per_step(),
+            "updates": saver.engine.updates,
+            "reading": self.batches.position(),
+            "model": asdict(self.model),
+            "layout": checkpoints.layout(self.parallel),
+        }
+        saver.start(state, lambda seconds: self._saved(step, seconds))
+
+    def _saved(self, step: int, seconds: float) -> None:
+        """Process 0, while training goes on: the checkpoint of ``step`` is there."""
         self.task.saved()
-        self.wishes.saved(time.monotonic() - begun)
-        if metrics is not None:
-            if self._is_kept(step):
-                self._export(step)
-            checkpoints.keep_only(self.out, lambda other: other == step or self._is_kept(other))
-        if step == self.schedule.steps:
-            dist.barrier()  # process 0 keeps the connection open until all are here
+        self.wishes.saved(seconds)
+        if self._is_kept(step):
+            self._export(step)
+        checkpoints.keep_only(self.out, lambda other: other == step or self._is_kept(other))
 
     def _export(self, step: int) -> None:
         export.export(

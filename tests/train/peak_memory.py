@@ -39,7 +39,7 @@ def main() -> None:
         joined(parallel.processes(), Resources(), Path(folder)) as place,
         memory,
     ):
-        engine = Engine(model, parallel, schedule, seed=0, place=place, checkpoint=None)
+        engine = Engine(model, parallel, schedule, seed=0, place=place)
         for _ in range(STEPS):
             engine.step([row] * schedule.accumulation(parallel), 1e-3)
     events = [e for e in memory.profiler.kineto_results.events() if e.name() == "[memory]"]

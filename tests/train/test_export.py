@@ -24,9 +24,8 @@ def logits_of_nanotron(cfg, checkpoint, input_ids):
     with joined(1, Resources(), checkpoint) as place:
         from llmhpc.train.engine import Engine
 
-        engine = Engine(
-            cfg.model, cfg.parallel, cfg.schedule, seed=1, place=place, checkpoint=checkpoint
-        )
+        engine = Engine(cfg.model, cfg.parallel, cfg.schedule, seed=1, place=place)
+        engine.load(checkpoint, updates=3)
         network = engine.network
         with torch.no_grad():
             hidden = network.embedding(input_ids=input_ids)["hidden"]
@@ -97,22 +96,15 @@ def test_an_export_is_a_whole_hugging_face_folder(runs, single):
     assert out.shape == (1, 6)
 
 
-def test_a_missing_shard_is_named(single, tmp_path):
+def test_a_missing_shard_is_named(tmp_path):
+    from llmhpc.train import pieces
     from llmhpc.train.export import whole_tensors
 
-    folder = tmp_path / "model" / "down"
-    folder.mkdir(parents=True)
-    from safetensors.torch import save_file
-
-    metadata = {
-        "version": "1.2",
-        "unsharded_shape": "(4, 2)",
-        "local_global_slices_pairs": "None,None,None|None,None,None#0,2,None|None,None,None",
-    }
-    save_file(
-        {"data": torch.ones(2, 2)},
-        folder / "model_weight_pp-rank-0-of-1_tp-rank-0-of-2.safetensors",
-        metadata,
+    blocks = [([[0, 2], [0, 2]], [[0, 2], [0, 2]])]
+    cuts = {"weight/down.weight": pieces.Cut([4, 2], [2, 2], blocks, 0, 4)}
+    pieces.write(
+        tmp_path / "weights-00000.safetensors", {"weight/down.weight": torch.ones(4)}, cuts
     )
-    with pytest.raises(ArtifactError, match="shards of down.weight are missing"):
-        whole_tensors(tmp_path / "model")
+    pieces.write_index(tmp_path)
+    with pytest.raises(ArtifactError, match="parts of weight/down.weight are missing"):
+        whole_tensors(tmp_path)

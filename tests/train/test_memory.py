@@ -61,6 +61,7 @@ def peak(model, parallel, schedule):
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_estimate_is_what_training_allocates(name):
     measured, estimated = peak(*MEASURED[name]), estimate(*MEASURED[name], gpu=False)
+    estimated = estimated._replace(checkpoint=0)  # no step saves
     print(f"{name}: measured {measured / 1e6:.0f} MB, estimated {estimated.total() / 1e6:.0f} MB")
     assert estimated.total() == pytest.approx(measured, rel=BOUND), estimated
 
@@ -75,11 +76,15 @@ def test_float32_takes_16_bytes_for_a_parameter():
     assert (one.weights, one.gradients, one.optimizer) == (4 * count, 4 * count, 8 * count)
 
 
-def test_bfloat16_takes_18_bytes_and_a_gradient_that_goes_with_the_activations():
+def test_bfloat16_takes_18_bytes():
     one = of(schedule=replace(BATCH, precision=HALF))
     count = WIDE.parameters()
-    assert (one.weights, one.optimizer) == (2 * count, 12 * count)
-    assert 4 * count <= one.gradients <= 6 * count
+    assert (one.weights, one.gradients, one.optimizer) == (2 * count, 4 * count, 12 * count)
+
+
+def test_a_process_on_a_cpu_also_holds_the_copy_that_is_saved():
+    one = estimate(WIDE, ONE, BATCH, gpu=False)
+    assert one.checkpoint == one.weights + one.optimizer
 
 
 def test_zero_cuts_the_optimizer_and_nothing_else():

@@ -85,7 +85,7 @@ class Config(Model):
             layers, head = places[:-1].count(stage), stage == places[-1]
             tables = (stage == 0) + (head and (stage > 0 or not self.tied_embeddings))
             parameters = layers * layer + tables * table + head * width
-            parts.append(StageParts(layers, parameters, 6 * layers + tables + head, head))
+            parts.append(StageParts(layers, parameters, head))
         return parts
 
     def activations(

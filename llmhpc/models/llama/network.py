@@ -219,6 +219,11 @@ class Llama(NanotronModel):
         std = self.config.init_std / (math.sqrt(2 * self.config.layers) if residual else 1.0)
         return torch.randn([int(n) for n in shape], generator=generator) * std
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay is for a parameter: not for norms, and not for the embedding, of which a step reads
+        only some rows."""
+        return parameter.dim() > 1 and not name.startswith("embedding.")
+
     def choices(self) -> dict[str, str]:
         """Which kernels are used here, and why."""
         parameter = next(self.parameters())
