@@ -115,8 +115,8 @@ def test_a_dry_run_adds_up_tokens_bytes_and_files(tmp_path, tokenized):
 @pytest.mark.parametrize(
     ("overrides", "begin", "parts"),
     [
-        (["cluster=slurm"], "resources.mem_gb=2: each of 2 processes takes about 33 GB (weights 4.2, ", "; 66, "),
-        (["cluster=slurm", "stages.train.parallel.dp=1"], "resources.mem_gb=2: a process takes about 33 GB (", "; 33, parallel.recompute=true, a smaller"),
+        (["cluster=slurm"], "resources.mem_gb=2: each of 2 processes takes about 33 GB (weights 4.2, ", "; 67, "),
+        (["cluster=slurm", "stages.train.parallel.dp=1"], "resources.mem_gb=2: a process takes about 33 GB (", "; 34, parallel.recompute=true, a smaller"),
         (["stages.train.resources.gpus_per_node=2", "stages.train.resources.gpu_mem_gb=16"],
          "resources.gpu_mem_gb=16: a process takes about 20 GB (weights 4.2, gradients ", "parallel.zero_stage=1"),
     ],
