@@ -22,6 +22,7 @@ from llmhpc.errors import StageError
 from llmhpc.files import files_below, read_json, sha256, write_json
 from llmhpc.models import Model
 from llmhpc.train import pieces
+from llmhpc.train.pieces import Piece
 from llmhpc.train.settings import Parallel
 
 CHECKPOINTS, LATEST, STATE = "checkpoints", "latest.txt", "state.json"
@@ -37,27 +38,46 @@ def partial_folder(out: Path, step: int, token: str) -> Path:
     return out / CHECKPOINTS / f"{step}{PARTIAL}-{token}"
 
 
-def publish(partial: Path, state: dict[str, Any]) -> Path:
-    """Check what all processes have written to ``partial``, make it the checkpoint of its step and the latest."""
-    final = partial.with_name(str(state["step"]))
-    pieces.write_index(partial)
-    files = state["files"] | {pieces.INDEX: _seen(partial / pieces.INDEX)}
+def write(
+    folder: Path, process: int, held: list[Piece], row_of: Callable[[Piece], torch.Tensor]
+) -> dict[str, Any]:
+    """Write what one process holds; returns size and sha256 of each file."""
+    files: dict[str, Any] = {}
+    for kind in ("weights", "optimizer"):
+        part = [piece for piece in held if piece.key.startswith("weight/") == (kind == "weights")]
+        if part:
+            path = folder / f"{kind}-{process:05d}.safetensors"
+            files[path.name] = pieces.write(path, part, row_of)
+    return files
+
+
+def seal(folder: Path, state: dict[str, Any]) -> None:
+    """Check and index what the processes have written to ``folder``, and say in it what it is. ``state`` has files."""
+    pieces.write_index(folder)
+    index = folder / pieces.INDEX
+    seen = {"bytes": index.stat().st_size, "sha256": sha256(index)}
+    files = state["files"] | {pieces.INDEX: seen}
     for name, seen in files.items():
-        if (size := (partial / name).stat().st_size) != seen["bytes"]:
-            raise StageError(f"{partial / name}: {size} bytes, {seen['bytes']} were written")
-    write_json(partial / STATE, state | {"format": FORMAT, "files": files})
-    for folder in {path.parent for path in files_below(partial)}:
-        _sync(folder)
+        if (size := (folder / name).stat().st_size) != seen["bytes"]:
+            raise StageError(f"{folder / name}: {size} bytes, {seen['bytes']} were written")
+    write_json(folder / STATE, state | {"format": FORMAT, "files": files})
+    for inner in {path.parent for path in files_below(folder)}:
+        _sync(inner)
+
+
+def publish(partial: Path, state: dict[str, Any]) -> None:
+    """Seal what has been written to ``partial``, make it the checkpoint of its step and the latest."""
+    seal(partial, state)
+    final = partial.with_name(str(state["step"]))
     shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be there
     partial.replace(final)
     _sync(final.parent)
     write_json(final.with_name(LATEST), state["step"])
-    return final
 
 
 def whole_steps(out: Path) -> list[int]:
     """Steps whose checkpoints have all their files in full length, rising; others are passed over with a warning."""
-    return [step for step in _steps(out) if _is_whole(out / CHECKPOINTS / str(step))]
+    return [step for step in _steps(out) if not _passed_over(out / CHECKPOINTS / str(step))]
 
 
 def _steps(out: Path) -> list[int]:
@@ -85,26 +105,43 @@ def newest(out: Path, *, rank: int, device: torch.device) -> tuple[int, str]:
     All processes call this together: each reads its share of the files.
     """
     found: list[Any] = [[], ""]
+    size = dist.get_world_size()
     if rank == 0:
         remove_partial(out)
         found = [whole_steps(out)[::-1], secrets.token_hex(4)]
     dist.broadcast_object_list(found, src=0, device=device)
     steps, token = found
     for step in steps:
-        good = torch.tensor(int(_is_sound(out / CHECKPOINTS / str(step), rank)), device=device)
-        dist.all_reduce(good, op=dist.ReduceOp.MIN)
-        if good.item():
+        folder = out / CHECKPOINTS / str(step)
+        share = torch.tensor(not _passed_over(folder, (rank, size)), device=device).int()
+        dist.all_reduce(share, op=dist.ReduceOp.MIN)
+        if share.item():
             return step, token
     return 0, token
 
 
-def _is_sound(folder: Path, rank: int) -> bool:
-    files: dict[str, dict[str, Any]] = read_json(folder / STATE)["files"]
-    for name in sorted(files)[rank :: dist.get_world_size()]:
-        if sha256(folder / name) != files[name]["sha256"]:
-            log.warning("%s is damaged (%s): passed over", folder, name)
-            return False
-    return True
+def _passed_over(folder: Path, bytes_of: tuple[int, int] | None = None) -> bool:
+    if found := fault(folder, bytes_of):
+        log.warning("%s is damaged (%s): passed over", folder, found)
+    return bool(found)
+
+
+def fault(folder: Path, bytes_of: tuple[int, int] | None = (0, 1)) -> str:
+    """What is wrong with a checkpoint, "" if it is whole.
+
+    Of every n-th file from the k-th on the bytes are read, with ``bytes_of`` (k, n), and else only the length.
+    """
+    state = read_json(folder / STATE)
+    if not state or state.get("format") != FORMAT:
+        return f"no {STATE} of this version"
+    for number, (name, seen) in enumerate(sorted(state["files"].items())):
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != seen["bytes"]:
+            return name
+        mine = bytes_of is not None and number % bytes_of[1] == bytes_of[0]
+        if mine and sha256(path) != seen["sha256"]:
+            return name
+    return ""
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:
@@ -126,23 +163,6 @@ def check_model(checkpoint: Path, model: Model) -> None:
                 f"model.{name}={here.get(name)}: {there.get(name)}, as {checkpoint} was trained with; or another "
                 "name for this run"
             )
-
-
-def _is_whole(folder: Path) -> bool:
-    state = read_json(folder / STATE)
-    if not state or state.get("format") != FORMAT:
-        log.warning("%s is damaged, or of another version: passed over", folder)
-        return False
-    for name, seen in state["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != seen["bytes"]:
-            log.warning("%s is damaged (%s): passed over", folder, name)
-            return False
-    return True
-
-
-def _seen(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _sync(path: Path) -> None:

@@ -127,7 +127,8 @@ class Optimizer:
         kinds: dict[Kind, list[tuple[str, torch.nn.Parameter]]] = {}
         for name, parameter in self.network.get_named_params_with_correct_tied():
             info = parameter.get_tied_info() if parameter.is_tied else None
-            tied = tuple(info.global_ranks) if info and len(info.global_ranks) > 1 else ()
+            tied = tuple(map(int, info.global_ranks)) if info else ()
+            tied = tied if len(tied) > 1 else ()
             summed = info is not None and bool(tied) and info.reduce_op is not None
             name = parameter_name(name)
             kind = Kind(tied, summed, self.network.decays(name, parameter))

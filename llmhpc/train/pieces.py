@@ -5,10 +5,11 @@ files of a checkpoint.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,31 +76,30 @@ def _slices(ranges: Ranges) -> tuple[slice, ...]:
     return tuple(slice(*both) for both in ranges)
 
 
-def write(path: Path, rows: dict[str, torch.Tensor], cuts: dict[str, Cut]) -> dict[str, Any]:
-    """Write one file, and flush it to disk; returns its size in bytes and its sha256.
+def write(
+    path: Path, pieces: list[Piece], row_of: Callable[[Piece], torch.Tensor]
+) -> dict[str, Any]:
+    """Write one file, row by row, and flush it to disk; returns its size in bytes and its sha256.
 
     The same rows are the same bytes, which the safetensors package does not promise: its metadata come in any order.
     """
-    header: dict[str, Any] = {
-        "__metadata__": {
-            CUTS: json.dumps({key: asdict(cut) for key, cut in cuts.items()}, sort_keys=True)
-        }
-    }
+    cuts = {piece.key: asdict(piece.cut) for piece in pieces}
+    header: dict[str, Any] = {"__metadata__": {CUTS: json.dumps(cuts, sort_keys=True)}}
     at = 0
-    for key, row in rows.items():
-        size = row.numel() * row.element_size()
-        header[key] = {
-            "dtype": DTYPES[row.dtype],
-            "shape": list(row.shape),
-            "data_offsets": [at, at + size],
+    for piece in pieces:
+        numbers, stop = piece.row.numel(), at + piece.row.numel() * piece.row.element_size()
+        header[piece.key] = {
+            "dtype": DTYPES[piece.row.dtype],
+            "shape": [numbers],
+            "data_offsets": [at, stop],
         }
-        at += size
+        at = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text = text.ljust(-(-(len(text) + 8) // ALIGNMENT) * ALIGNMENT - 8)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        head = len(text).to_bytes(8, "little") + text
-        for part in (memoryview(head), *map(_bytes, rows.values())):
+        head = memoryview(len(text).to_bytes(8, "little") + text)
+        for part in itertools.chain([head], (_bytes(row_of(piece)) for piece in pieces)):
             digest.update(part)
             file.write(part)
         file.flush()

@@ -9,13 +9,11 @@ from typing import Any
 import torch
 
 from llmhpc.files import read_json, write_json
-from llmhpc.train import checkpoints, pieces
+from llmhpc.train import checkpoints
 from llmhpc.train.engine import Engine
-from llmhpc.train.pieces import Cut
 
 LOOK_EVERY_S = 0.05
 DONE = ".done.json"  # beside a process's files: they are on disk
-KINDS = ("weights", "optimizer")
 
 
 class Saver:
@@ -104,19 +102,8 @@ class Saver:
 
     def _write(self, partial: Path) -> None:
         rank = self.engine.place.rank
-        files: dict[str, Any] = {}
-        cuts: dict[str, Cut] = {
-            piece.key: piece.cut for piece in self.engine.optimizer.pieces() if piece.written
-        }
-        for kind in KINDS:
-            keys = [key for key in cuts if key.startswith("weight/") == (kind == "weights")]
-            if keys:
-                path = partial / f"{kind}-{rank:05d}.safetensors"
-                files[path.name] = pieces.write(
-                    path,
-                    {key: self._buffers[key] for key in keys},
-                    {key: cuts[key] for key in keys},
-                )
+        held = [piece for piece in self.engine.optimizer.pieces() if piece.written]
+        files = checkpoints.write(partial, rank, held, lambda piece: self._buffers[piece.key])
         if self._stream is None:
             self._buffers.clear()
         write_json(partial / f"{rank:05d}{DONE}", files)

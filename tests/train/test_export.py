@@ -101,10 +101,9 @@ def test_a_missing_shard_is_named(tmp_path):
     from llmhpc.train.export import whole_tensors
 
     blocks = [([[0, 2], [0, 2]], [[0, 2], [0, 2]])]
-    cuts = {"weight/down.weight": pieces.Cut([4, 2], [2, 2], blocks, 0, 4)}
-    pieces.write(
-        tmp_path / "weights-00000.safetensors", {"weight/down.weight": torch.ones(4)}, cuts
-    )
+    cut = pieces.Cut([4, 2], [2, 2], blocks, 0, 4)
+    held = [pieces.Piece("weight/down.weight", cut, torch.ones(4), written=True)]
+    pieces.write(tmp_path / "weights-00000.safetensors", held, lambda piece: piece.row)
     pieces.write_index(tmp_path)
     with pytest.raises(ArtifactError, match="parts of weight/down.weight are missing"):
         whole_tensors(tmp_path)
