@@ -66,8 +66,10 @@ def reshard(checkpoint: Path, out: Path, parallel: Parallel) -> None:
     partial.mkdir(parents=True)
     files: dict[str, Any] = {}
     console = Console(stderr=True)
-    shown = {"console": console, "transient": True, "disable": not console.is_terminal}
-    for rank in track(range(parallel.processes()), "processes", **shown):
+    ranks = range(parallel.processes())
+    for rank in track(
+        ranks, "processes", console=console, transient=True, disable=not console.is_terminal
+    ):
         with _alone(rank, parallel.processes()) as place:
             engine = Engine(model, parallel, schedule, seed=0, place=place)
             held = [piece for piece in engine.optimizer.pieces() if piece.written]

@@ -44,6 +44,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "logs": RECORDS,
     "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
     "trace": {"errors", "tracing"},
+    "reshard": RECORDS | {"models", "train"},
     "cancel": RECORDS | {"scheduler"},
     "tick": RECORDS | {"display", "executors"},
     "doctor": {"errors", "site"},
