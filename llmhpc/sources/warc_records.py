@@ -7,20 +7,27 @@ transfer or content encoding.
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
+
+from llmhpc.sources.headers import FIELDS, Headers
 
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
 
-# a first line, then lines of a name, a colon, a blank and a value that neither begins nor ends with a blank
-PLAIN = re.compile(rb"[ -~]*(?:\r\n[!-9;-~]+: [!-~](?:[ -~]*[!-~])?)*")
-OTHER_KIND = re.compile(rb"\r\nWARC-Type: (request|metadata|warcinfo|revisit)\r\n")
-NONE: Mapping[str, str] = MappingProxyType({})
 HEAD_END = b"\r\n\r\n"
-ENCODINGS = {"transfer-encoding", "content-encoding"}
+WARC = re.compile(rb"WARC/1\.[ -~]*(" + FIELDS + rb"\r\n)\r\n")
+HTTP = re.compile(rb"HTTP/1\.[!-~]* ([0-9]+) [ -~]*(" + FIELDS + rb"\r\n)\r\n")
+KIND = b"\r\nWARC-Type: "
+NEXT = HEAD_END + b"WARC/1."  # what a member of several records has
+NONE: Mapping[str, str] = MappingProxyType({})
 WITH_BODY = ("response", "conversion")
+REFUSALS = (
+    ValueError,
+    EOFError,
+    AttributeError,
+)  # the last: warcio's of a response without address
 PROTOCOLS = ("http:", "https:")  # of whose addresses warcio parses a response
 
 
@@ -37,66 +44,61 @@ class Record(NamedTuple):
     body: bytes = b""
 
 
+OTHERS = {kind: Record(kind) for kind in ("request", "metadata", "warcinfo", "revisit")}
+
+
 class BadRecord(Exception):
     """A member that holds no WARC record."""
 
 
-def records(raw: bytes, max_bytes: int) -> Iterator[Record]:
+def records(raw: bytes | bytearray, max_bytes: int) -> Iterable[Record]:
     """The records of one inflated member, which is one in files that keep to the standard. Raises BadRecord.
 
     A body that an encoding of its own inflates is cut one byte beyond ``max_bytes``.
     """
     record = plain(raw)
-    if record is not None:
-        yield record
-    else:
-        yield from any_record(raw, max_bytes)
+    return (record,) if record is not None else any_record(raw, max_bytes)
 
 
-def plain(raw: bytes) -> Record | None:
+def plain(raw: bytes | bytearray) -> Record | None:
     """The record, or None if it is not plainly written."""
-    if not raw.startswith(b"WARC/1."):
+    found, end = raw.find(KIND), raw.find(HEAD_END)
+    if not 0 <= found <= end or not raw.startswith(b"WARC/1."):
         return None
-    end = raw.find(HEAD_END)
-    other = OTHER_KIND.search(raw, 0, max(0, end))
-    if other:
-        return Record(other[1].decode("ascii"))
-    headers = _headers(raw[:end]) if end >= 0 else None
-    if headers is None:
+    start = found + len(KIND)
+    stop = raw.find(b"\r\n", start)
+    kind = raw[start:stop].decode("ascii", "replace")
+    if kind in OTHERS:
+        return OTHERS[kind] if stop < end and NEXT not in raw else None
+    return _with_body(kind, raw)
+
+
+def _with_body(kind: str, raw: bytes | bytearray) -> Record | None:
+    head = WARC.match(raw)
+    if not head:
         return None
-    length = headers.get("content-length", "")
-    body = end + len(HEAD_END)
-    if not length.isdigit() or not (
-        len(raw) == body + int(length) + len(HEAD_END) and raw.endswith(HEAD_END)
-    ):
+    headers, body, stop = Headers(head[1]), head.end(), len(raw) - len(HEAD_END)
+    if headers.get("content-length") != str(stop - body) or not raw.endswith(HEAD_END):
         return None
-    kind, stop = headers.get("warc-type", ""), body + int(length)
-    if not kind:
+    url = headers.get("warc-target-uri", "")
+    if " " in url:  # warcio puts %20
         return None
     if kind == "conversion":
-        return Record(kind, headers, body=raw[body:stop])
-    if not headers.get("warc-target-uri", "").startswith(PROTOCOLS):
+        return Record(kind, headers, body=bytes(memoryview(raw)[body:stop]))
+    if kind != "response" or not url.startswith(PROTOCOLS):
         return None
-    end = raw.find(HEAD_END, body, stop)
-    http = _headers(raw[body:end]) if end >= 0 else None
-    if http is None or ENCODINGS & http.keys() or not raw.startswith(b"HTTP/1.", body):
+    served = HTTP.match(raw, body, stop)
+    if not served:
         return None
-    status = raw[body : raw.find(b"\r\n", body)].decode("ascii").split(" ")
-    if len(status) < 3 or not status[1].isdigit():
+    http = Headers(served[2])
+    if http.get("content-encoding") or http.get("transfer-encoding"):
         return None
-    return Record(kind, headers, status[1], http, raw[end + len(HEAD_END) : stop])
+    return Record(
+        kind, headers, served[1].decode(), http, bytes(memoryview(raw)[served.end() : stop])
+    )
 
 
-def _headers(head: bytes) -> dict[str, str] | None:
-    """The headers behind the first line; None unless they are plain."""
-    if not PLAIN.fullmatch(head):
-        return None
-    lines = head.decode("ascii").split("\r\n")
-    pairs = [line.split(": ", 1) for line in reversed(lines[1:])]
-    return {name.lower(): value for name, value in pairs}
-
-
-def any_record(raw: bytes, max_bytes: int) -> Iterator[Record]:
+def any_record(raw: bytes | bytearray, max_bytes: int) -> Iterator[Record]:
     """The records of a member by warcio, the reference, with ``max_bytes`` as in ``records``. Raises BadRecord."""
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
@@ -113,7 +115,7 @@ def any_record(raw: bytes, max_bytes: int) -> Iterator[Record]:
             status = (http.get_statuscode() or "") if http else ""
             named = _lowered(http.headers if http else [])
             yield Record(record.rec_type, headers, status, named, body)
-    except (ArchiveLoadFailed, StatusAndHeadersParserException, ValueError, EOFError) as error:
+    except (ArchiveLoadFailed, StatusAndHeadersParserException, *REFUSALS) as error:
         raise BadRecord(str(error)) from error
 
 

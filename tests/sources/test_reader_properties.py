@@ -8,13 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
+import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from llmhpc.sources import Reading, jsonl, pages_of, texts_of, warc
+from llmhpc.sources import Reading, jsonl, members, pages_of, texts_of, warc, warc_records
 
 RECORDS = 12
 PROPERTY = settings(max_examples=120, deadline=None, derandomize=True)
@@ -67,6 +68,69 @@ def test_damage_and_truncation_cost_the_records_they_touch(damages, length):
     lost = set(range(RECORDS)) - set(pages)
     cut = {number for number in lost if BEGINS[number] >= len(damaged)}  # nobody can know of them
     assert reading.skipped or lost == cut
+
+
+PIECES = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from([members.MAGIC, members.SIMPLE, bytes(9)]),
+    st.integers(0, RECORDS - 1).map(lambda n: WHOLE[BEGINS[n] : BEGINS[n + 1]]),
+    st.integers(0, RECORDS - 1).map(lambda n: WHOLE[BEGINS[n + 1] - 8 : BEGINS[n + 1]]),
+)
+PLACES = st.integers(0, len(WHOLE)) | st.sampled_from(BEGINS)
+CHANGES = st.lists(st.tuples(PLACES, st.integers(0, 40), PIECES), max_size=4)
+
+
+def _members(data: bytes, bound: int) -> tuple[list[tuple[int, bytes]], list[tuple[str, int]]]:
+    skipped: list[tuple[str, int]] = []
+
+    def skip(reason: str, offset: int) -> None:
+        skipped.append((reason, offset))
+
+    found = members.members(io.BytesIO(data), skip, bound)
+    return [(offset, bytes(raw)) for offset, raw in found], skipped
+
+
+@PROPERTY
+@given(CHANGES, st.sampled_from([100, 1000, 1 << 20]), st.sampled_from([500, 10_000]))
+def test_members_inflated_at_once_are_those_that_are_inflated_step_by_step(changes, block, bound):
+    data = bytearray(WHOLE)
+    for place, length, new in changes:
+        data[place : place + length] = new
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "BLOCK_BYTES", block)
+        at_once = _members(bytes(data), bound)
+        patch.setattr(members, "ROOM_BYTES", ())
+        assert at_once == _members(bytes(data), bound)
+
+
+RECORD = gzip.decompress(WHOLE[BEGINS[1] : BEGINS[2]])
+HEAD = RECORD.index(b"<p>")
+WORDS = st.sampled_from(
+    [
+        b" ",
+        b":",
+        b": ",
+        b"\r\n",
+        b"\n",
+        b"\t",
+        b"\r\n\r\n",
+        b"\x80",
+        b"\0",
+        b"1",
+        b"\r\nWARC-Type: x",
+    ]
+)
+EDITS = st.lists(st.tuples(st.integers(0, HEAD), st.integers(0, 2), WORDS), min_size=1, max_size=3)
+
+
+@PROPERTY
+@given(EDITS)
+def test_what_is_cut_at_its_headers_is_what_warcio_reads(edits):
+    raw = bytearray(RECORD)
+    for place, length, new in edits:
+        raw[place : place + length] = new
+    cut = warc_records.plain(raw)
+    assert cut is None or [cut] == list(warc_records.any_record(raw, 10_000))
 
 
 LINES = st.one_of(

@@ -88,6 +88,31 @@ def test_bytes_that_look_like_a_member_cost_nothing_of_the_real_one_behind_them(
     assert found == [(7, b"a record")] and skipped == [0]
 
 
+def test_junk_behind_a_member_is_counted_even_if_a_copy_of_the_member_follows():
+    copy, skipped = gzip.compress(b"a record", mtime=0), []
+    file = io.BytesIO(copy + b"junk" + copy + copy)
+    found = list(members(file, lambda *what: skipped.append(what), max_bytes=1000))
+    second = len(copy) + 4
+    assert found == [(at, b"a record") for at in (0, second, second + len(copy))]
+    assert skipped == [("no gzip member", len(copy))]
+
+
+def test_only_the_last_of_sound_members_is_inflated_step_by_step(tmp_path, monkeypatch):
+    from llmhpc.sources import members as module
+
+    steps, inflate = [], module._inflate
+
+    def counted(window, start, skip, max_bytes):
+        steps.append(start)
+        return inflate(window, start, skip, max_bytes)
+
+    monkeypatch.setattr(module, "_inflate", counted)
+    path = write_warc(tmp_path / "a.warc.gz", range(20))
+    pages, skipped = read(warc.Config(paths=[str(path)]))
+    assert numbers_of(pages) == list(range(20)) and not skipped
+    assert steps == [pages[-1].offset]
+
+
 def test_a_record_that_inflates_beyond_the_bound_is_passed_over_and_counted():
     bomb, small = gzip.compress(bytes(10_000_000)), gzip.compress(b"small")
     skipped = []
@@ -260,6 +285,32 @@ RECORDS = {
 
 
 BOUND = 10_000
+
+
+def test_a_file_of_one_member_gives_all_its_records(tmp_path):
+    path = tmp_path / "a.warc.gz"
+    kinds = {
+        "warcinfo": b"software: x\r\n",
+        "request": b"GET / HTTP/1.1\r\n\r\n",
+        "response": PLAIN,
+    }
+    path.write_bytes(gzip.compress(b"".join(member(ADDRESS, kinds[k], kind=k) for k in kinds) * 2))
+    pages, skipped = read(warc.Config(paths=[str(path)]))
+    assert [page.body for page in pages] == [b"<p>body</p>"] * 2
+    assert skipped == {"warcinfo record": 2, "request record": 2}
+
+
+def test_a_response_without_an_address_costs_itself(tmp_path):
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(b"".join(gzip.compress(member(h, PLAIN)) for h in (ADDRESS, b"", ADDRESS)))
+    pages, skipped = read(warc.Config(paths=[str(path)]))
+    assert len(pages) == 2 and skipped == {"bad WARC header": 1}
+
+
+def test_plain_headers_are_a_mapping_of_names_in_lower_case():
+    found = warc_records.plain(member(ADDRESS, PLAIN)).http
+    assert dict(found) == {"content-type": "text/html", "x-twice": "1"} and len(found) == 2
+    assert found["x-twice"] == "1" and found.get("age", "none") == "none" and "age" not in found
 
 
 def read_all(how, raw):
