@@ -20,7 +20,9 @@ LID = language.model_file(language.Config())
 def train(path, cutoff: int, **more) -> None:
     """A model of a few words, pruned to ``cutoff`` rows if that is not 0."""
     draw = random.Random(0)
-    rows = [(label, " ".join([*draw.choices(PIECES[:5], k=9), f"{label}x"])) for label in "abc" * 40]
+    rows = [
+        (label, " ".join([*draw.choices(PIECES[:5], k=9), f"{label}x"])) for label in "abc" * 40
+    ]
     settings = {"dim": 8, "minn": 2, "maxn": 5, "bucket": 5000}
     supervised.train(rows, path, **settings | more)
     if cutoff:
@@ -44,7 +46,9 @@ def assert_equal(model, stock, text: str) -> None:
         assert len(labels) == len(others) and labels[0] == others[0]
         np.testing.assert_allclose(scores, theirs, atol=CLOSE, rtol=0)
         if k < 0:
-            ours, expected = (dict(zip(*both, strict=True)) for both in ((labels, scores), (others, theirs)))
+            ours, expected = (
+                dict(zip(*both, strict=True)) for both in ((labels, scores), (others, theirs))
+            )
             assert ours == pytest.approx(expected, abs=CLOSE)
 
 
@@ -69,6 +73,10 @@ def test_what_fasttext_reads_otherwise_is_left_to_it(monkeypatch):
 
 
 def test_a_model_that_is_not_pruned_or_counts_pairs_of_words_is_fasttexts_own(tmp_path):
-    for name, cutoff, more in (("whole", 0, {}), ("pairs", 300, {"wordNgrams": 2}), ("ova", 300, {"loss": "ova"})):
+    for name, cutoff, more in (
+        ("whole", 0, {}),
+        ("pairs", 300, {"wordNgrams": 2}),
+        ("ova", 300, {"loss": "ova"}),
+    ):
         train(tmp_path / name, cutoff, **more)
         assert isinstance(pruned.load(tmp_path / name), _FastText)
