@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import spacy
 from datatrove.utils.typeshelper import Languages
@@ -55,7 +56,7 @@ class Memory:
     def __init__(self, words: SpaCyTokenizer) -> None:
         # a vocabulary that works out no shapes and flags of words: those take most of spaCy's time
         self._pipeline = spacy.blank(str(words.language), vocab=Vocab())
-        tokenizer = self._pipeline.tokenizer
+        tokenizer: Any = self._pipeline.tokenizer
         tokenizer.suffix_search = at_end(tokenizer.suffix_search)
         self._exceptions = frozenset(words.tokenizer.tokenizer.rules)
         self._ends = words.tokenizer.get_pipe("sentencizer").punct_chars
