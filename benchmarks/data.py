@@ -186,16 +186,16 @@ def extraction(given: Documents, rounds: int) -> Iterable[Row]:
 
 
 def language(given: Documents, rounds: int) -> Iterable[Row]:
-    """The first 2000 characters against datatrove's filter, which looks at all of them and asks for every label."""
+    """Our way of asking the model against datatrove's filter, which asks fastText for every label."""
     from datatrove.data import Document
     from datatrove.pipeline.filters import LanguageFilter
+    from fasttext.FastText import _FastText
 
     from llmhpc.filters import language as rule
 
-    fast = rule.build(rule.Config(first_characters=2000))
+    fast = rule.build(rule.Config())
     stock = LanguageFilter(languages=["en"], language_threshold=rule.Config().threshold)
-    same_model = rule.build(rule.Config()).judge.model._model  # type: ignore[attr-defined]
-    stock.model._model = same_model  # it would be downloaded
+    stock.model._model = _FastText(str(rule.model_file(rule.Config())))  # it would be downloaded
     texts = given.texts + given.learnt[: len(given.texts)]
 
     def judged(block: Any) -> list[tuple[bool, str]]:

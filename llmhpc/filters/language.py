@@ -27,9 +27,7 @@ class Config(Rule):
     threshold: float = 0.65  # a wanted language needs a probability above this
     model: str | None = None  # a fastText language model; default: lid.176.ftz
     top_k: int = 0  # labels that can count, the most probable ones; 0: all
-    first_characters: int = (
-        0  # looked at; 2000 took a quarter of the time, 97.5% same label; 0: all
-    )
+    first_characters: int = 0  # looked at: for a model that is not pruned, which takes long; 0: all
 
     def __post_init__(self) -> None:
         fraction(self, "threshold")
@@ -63,9 +61,9 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
     """datatrove's language filter on a local model; language and score become metadata."""
     from datatrove.data import Document
     from datatrove.pipeline.filters import LanguageFilter
-    from fasttext.FastText import _FastText
 
     from llmhpc.filters.blocks.explained import Explained
+    from llmhpc.filters.models.pruned import load
 
     class Identifier(LanguageFilter):
         """With a reason, and a score that is the same on every machine."""
@@ -87,7 +85,7 @@ def build(cfg: Config, removed: "DiskWriter | None" = None) -> "BaseFilter":
         )
 
     judge = Identifier(languages=list(cfg.languages), language_threshold=cfg.threshold)
-    judge.model._model = _FastText(str(model_file(cfg)))  # else datatrove downloads lid.176.bin
+    judge.model._model = load(model_file(cfg))  # else datatrove downloads lid.176.bin
     # probabilities add up to 1: no more languages than this can be above the threshold
     most = max(1, int(1 / cfg.threshold)) if cfg.threshold else -1
     judge.model.k = cfg.top_k or most

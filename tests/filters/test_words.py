@@ -1,6 +1,7 @@
 """Words and sentences put together from stretches met before are spaCy's own."""
 
 import random
+from itertools import product
 
 import pytest
 from datatrove.utils.text import split_into_sentences, split_into_words
@@ -113,3 +114,30 @@ def test_the_splitter_of_a_stage_is_what_its_blocks_ask(by):
         assert remembers == (by is Splitter.remembered)
         assert split_into_words("It's so. Yes!") == ["It", "'s", "so", ".", "Yes", "!"]
         assert split_into_sentences("It's so. Yes!") == ["It's so.", " Yes!"]
+
+
+def test_the_shorter_search_finds_the_suffixes_that_spacys_finds():
+    search = load_word_tokenizer(Languages.english).tokenizer.tokenizer.suffix_search
+    found, draw = words.at_end(search), random.Random(2)
+    ends = [
+        "km",
+        "m/s",
+        "µm",
+        "km²",
+        "'s",
+        "’s",
+        "'S",
+        "..",
+        "...",
+        "''",
+        "AA",
+        *'5"€+),]sKé_-…°.;}`#*&—”🙂a',
+    ]
+    made = ["".join(parts) for parts in product(ends, repeat=3)]
+    made += [
+        "".join(draw.choices("aTsSmK5.,'’_-/)(]…µ²+%\"é$ ", k=draw.randint(0, 13)))
+        for _ in range(20000)
+    ]
+    for text in [*made, *PARTS, "." * 40, "a" * 40]:
+        expected, ours = search(text), found(text)
+        assert (expected and expected.span()) == (ours and ours.span()), repr(text)

@@ -59,13 +59,25 @@ class Grams:
 
     def duplicate(self, n: int) -> int:
         """Characters of n-grams seen before, none of them overlapping, in the order of the text."""
-        keys, characters = self._keys(n).tolist(), self._characters(n).tolist()
-        seen, total, at = set(), 0, 0
-        while at < len(keys):
-            if keys[at] in seen:
-                total += characters[at]
-                at += n
+        keys = self._keys(n)
+        places = np.flatnonzero(_is_not_alone(keys))  # others are neither seen before nor again
+        characters = self._characters(n)[places].tolist()
+        seen, total, free = set(), 0, 0
+        for at, key, size in zip(places.tolist(), keys[places].tolist(), characters, strict=True):
+            if at < free:
+                continue
+            if key in seen:
+                total += size
+                free = at + n
             else:
-                seen.add(keys[at])
-                at += 1
+                seen.add(key)
         return total
+
+
+def _is_not_alone(keys: np.ndarray) -> np.ndarray:
+    """Whether each key stands there more than once."""
+    order = np.argsort(keys, kind="stable")
+    same = keys[order[1:]] == keys[order[:-1]]
+    found = np.zeros(len(keys), bool)
+    found[order[1:][same]] = found[order[:-1][same]] = True
+    return found

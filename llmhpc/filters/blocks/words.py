@@ -6,9 +6,10 @@ none was decided otherwise.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import spacy
 from datatrove.utils.typeshelper import Languages
@@ -23,7 +24,14 @@ from llmhpc.filters import Splitter
 SIMPLE = re.compile(r"(\(?)([A-Za-z]+[a-z])(\)?)([.,;:!?]?)|([A-Za-z]+)")
 STRETCH = re.compile(r"\S+")
 REMEMBERED = 1 << 19  # stretches, about 200 MB; then all are forgotten
+# of spaCy's suffixes: one of these is one of its own; letters are a unit behind a number or an 's; only dots are as many as DOTS
+MARK = re.compile(r"[,;:!?()\[\]{}]\Z")
+NO_SUFFIX = re.compile(r"(?:[-_.=,(\[{:\"`@#~<>*&|]|[A-Za-z]{5})[A-Za-z]+\Z")
+DOTS = "." * 8
 BREAKS_SPACY = "IS_ALPHA"  # of such texts datatrove splits the rest
+
+
+Search = Callable[..., re.Match[str] | None]  # text, and from where on
 
 
 @contextmanager
@@ -48,10 +56,13 @@ class Memory:
     def __init__(self, words: SpaCyTokenizer) -> None:
         # a vocabulary that works out no shapes and flags of words: those take most of spaCy's time
         self._pipeline = spacy.blank(str(words.language), vocab=Vocab())
+        tokenizer: Any = self._pipeline.tokenizer
+        tokenizer.suffix_search = at_end(tokenizer.suffix_search)
         self._exceptions = frozenset(words.tokenizer.tokenizer.rules)
         self._ends = words.tokenizer.get_pipe("sentencizer").punct_chars
         self._whole_words, self._whole_spans = words.word_tokenize, words.span_tokenize
-        self._words: dict[str, list[str]] = {}
+        # tuples: the garbage collector would look through as many lists again and again
+        self._words: dict[str, tuple[str, ...]] = {}
 
     def word_tokenize(self, text: str) -> list[str]:
         """The words of ``text``, without blanks around them."""
@@ -93,7 +104,7 @@ class Memory:
         hard = []
         for stretch in new:
             simple = SIMPLE.fullmatch(stretch)
-            parts = [part for part in simple.groups() if part] if simple else []
+            parts = tuple(filter(None, simple.groups())) if simple else ()
             if parts and self._exceptions.isdisjoint((stretch, *parts, "".join(parts[-2:]))):
                 self._words[stretch] = parts
             else:
@@ -101,19 +112,37 @@ class Memory:
         if hard:
             self._words.update(zip(hard, self._split(hard), strict=True))
 
-    def _split(self, stretches: list[str]) -> list[list[str]]:
+    def _split(self, stretches: list[str]) -> list[tuple[str, ...]]:
         """spaCy's words of each stretch; between lines it keeps nothing together."""
         text = "\n".join(stretches)
-        found: list[list[str]] = [[]]
         with self._pipeline.memory_zone():
-            places = self._pipeline.tokenizer(text).to_array([IDX, LENGTH]).tolist()
-        for start, length in places:
-            word = text[start : start + length]
-            if word == "\n":
-                found.append([])
-            else:
-                found[-1].append(word)
+            starts, lengths = self._pipeline.tokenizer(text).to_array([IDX, LENGTH]).T.tolist()
+        words = [
+            text[start : start + length] for start, length in zip(starts, lengths, strict=True)
+        ]
+        found, begun = [], 0
+        for stretch in stretches:
+            size, end = len(stretch), begun
+            while size:
+                size -= lengths[end]
+                end += 1
+            found.append(tuple(words[begun:end]))
+            begun = end + 1  # behind the line's end
         return found
+
+
+def at_end(search: Search) -> Search:
+    """The same as the search for spaCy's English suffixes, which goes through 83 of them at every place."""
+
+    def find(text: str) -> re.Match[str] | None:
+        near = max(0, len(text) - len(DOTS))
+        if mark := MARK.search(text, max(0, len(text) - 1)):
+            return mark
+        if text.endswith(DOTS):
+            return search(text)
+        return None if NO_SUFFIX.search(text, near) else search(text, near)
+
+    return find
 
 
 def _cuts_at_blanks(words: SpaCyTokenizer) -> bool:
