@@ -151,7 +151,9 @@ FOREIGN = {
 
 @pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
 def test_a_model_that_merges_differently_is_not_taken_for_ours(change):
-    content = json.loads(of_merges([]).to_str())
+    ours = of_merges([])
+    assert known_digits(ours) == "split"
+    content = json.loads(ours.to_str())
     change(content)
     changed = Tokenizer.from_str(json.dumps(content))
     changed.encode_special_tokens = True
