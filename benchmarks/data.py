@@ -303,11 +303,11 @@ def minhash(given: Documents, rounds: int) -> Iterable[Row]:
 
 
 def tokenizing(given: Documents, rounds: int) -> Iterable[Row]:
-    """Looking words up against the tokenizers library, as datatrove calls it and in its fastest way."""
+    """Our compiled loops against the tokenizers library, as datatrove calls it and in its fastest way."""
     import numpy as np
 
     from llmhpc.tokens.bpe import train_bpe
-    from llmhpc.tokens.words import Words
+    from llmhpc.tokens.ids import Ids
 
     tokenizer = train_bpe(given.learnt, VOCABULARY)
     tokenizer.encode_special_tokens = True
@@ -317,9 +317,9 @@ def tokenizing(given: Documents, rounds: int) -> Iterable[Row]:
         return [np.array([*found.ids, 0], dtype=dtype) for found in encode(texts)]
 
     def fast(timed: Timer, learnt: list[str]) -> Any:
-        words = Words(tokenizer, dtype)
-        words.encode(learnt, 0)
-        return timed(words.encode, texts, 0)
+        ids = Ids(tokenizer, dtype)
+        ids.encode(learnt, 0)
+        return timed(ids.encode, texts, 0)
 
     for encode in (tokenizer.encode_batch, tokenizer.encode_batch_fast):
         pairs = zip(stock(encode), fast(lambda run, *a: run(*a), given.learnt), strict=True)

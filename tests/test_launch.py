@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "datatrove", "nanotron", "lighteval", "transformers")
+HEAVY = ("torch", "datatrove", "nanotron", "lighteval", "transformers", "numba")
 
 
 def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:

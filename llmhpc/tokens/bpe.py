@@ -64,7 +64,7 @@ def train_bpe(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    trained = _tokenizer(models.BPE(), "split")  # digits alone: what they make together is given
+    trained = untrained(models.BPE(), "split")  # digits alone: what they make together is given
     trained.train_from_iterator(texts, trainer)
     learned = [(a, b) for a, b in json.loads(trained.to_str())["model"]["merges"]]
     runs = [BLANK * length for length in range(2, blank_run + 1)]
@@ -79,12 +79,13 @@ def train_bpe(
             f"vocab_size={vocab_size}: needs {vocab_size - size} merges more, the sample has only {len(learned)} "
             f"pairs that occur {MIN_PAIRS} times or more; {size} or less, or more text (sample_mb)"
         )
-    tokenizer = _tokenizer(models.BPE(vocab=ids, merges=merges), digits)
+    tokenizer = untrained(models.BPE(vocab=ids, merges=merges), digits)
     tokenizer.add_special_tokens(trainer.special_tokens)
     return tokenizer
 
 
-def _tokenizer(model: models.BPE, digits: str) -> Tokenizer:
+def untrained(model: models.BPE, digits: str) -> Tokenizer:
+    """What a tokenizer does beside its merges, which ``model`` has; ``digits`` as in train_bpe."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -94,6 +95,13 @@ def _tokenizer(model: models.BPE, digits: str) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def byte_letters() -> dict[str, int]:
+    """What byte-level BPE writes each byte as: printable ones as they are, others from U+0100 on (GPT-2)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
 
 
 def _ids(specials: list[str], merges: list[Pair]) -> dict[str, int]:

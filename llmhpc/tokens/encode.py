@@ -18,6 +18,7 @@ from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.tokens import EOS
 from llmhpc.tokens.documents import DocumentsWriter, batches, row_of
+from llmhpc.tokens.ids import Ids
 from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles, index_of
 from llmhpc.tokens.shards import (
     REPEAT,
@@ -30,7 +31,6 @@ from llmhpc.tokens.shards import (
     read_lines,
     silent,
 )
-from llmhpc.tokens.words import Words, has_known_pieces
 
 BATCH_BYTES = 1 << 20  # of documents handed to the tokenizer's threads at a time
 NO_LIMIT = 1 << 62
@@ -46,18 +46,11 @@ class Encoder:
     eos_id: int
     vocab_size: int
     dtype: np.dtype
-    words: Words | None = None  # the quick way to the same ids, for tokenizers that it knows
+    ids: Ids
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text followed by eos. A special token spelt out in a text is ordinary text."""
-        if self.words is not None:
-            return self.words.encode(texts, self.eos_id)
-        return self.reference(texts)
-
-    def reference(self, texts: list[str]) -> list[np.ndarray]:
-        """The same by the tokenizer itself."""
-        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array([*encoding.ids, self.eos_id], dtype=self.dtype) for encoding in encodings]
+        return self.ids.encode(texts, self.eos_id)
 
 
 def open_encoder(step: Path, dtype: str) -> Encoder:
@@ -79,9 +72,12 @@ def open_encoder(step: Path, dtype: str) -> Encoder:
         raise ArtifactError(
             f"dtype={dtype}: holds ids below 65536, {path} has {vocab_size}; auto or uint32"
         )
-    words = Words(tokenizer, DTYPES[chosen]) if has_known_pieces(tokenizer) else None
     return Encoder(
-        tokenizer=tokenizer, eos_id=eos_id, vocab_size=vocab_size, dtype=DTYPES[chosen], words=words
+        tokenizer=tokenizer,
+        eos_id=eos_id,
+        vocab_size=vocab_size,
+        dtype=DTYPES[chosen],
+        ids=Ids(tokenizer, DTYPES[chosen]),
     )
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import orjson
 from tokenizers import Tokenizer
 
+from llmhpc.tokens.bpe import byte_letters
+from llmhpc.tokens.ids import Ids
 from llmhpc.tokens.reader import DTYPES
 from llmhpc.tokens.sample import Sample
 from llmhpc.tokens.shards import HASH_BITS, Progress, hash64, silent
-from llmhpc.tokens.words import Words
 
 SHOWN = 20  # tokens or groups of a list, at most
 BATCH = 256  # documents encoded at a time
@@ -96,9 +97,9 @@ class Tokens:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.words = Words(tokenizer, DTYPES["uint32"])
+        self.ids = Ids(tokenizer, DTYPES["uint32"])
         self._model = json.loads(tokenizer.to_str())
-        letters = _letters()
+        letters = byte_letters()
         special = {token["content"] for token in self._model["added_tokens"]}
         names = sorted(ids := tokenizer.get_vocab(), key=ids.__getitem__)
         self.bytes = [
@@ -152,7 +153,7 @@ class Count:
         rows = [row for row in sample.rows() if hash64(row[1], b"count") < share]
         for first in range(0, len(rows), BATCH):
             batch = [orjson.loads(line) for _, _, _, line in rows[first : first + BATCH]]
-            encoded = tokens.words.encode([row["text"] for row in batch], 0)
+            encoded = tokens.ids.encode([row["text"] for row in batch], 0)
             for row, ids in zip(batch, encoded, strict=True):
                 self._add(row, ids[:-1])  # without the end of the document
             progress(min(first + BATCH, len(rows)), len(rows), "documents counted")
@@ -231,13 +232,6 @@ def _write(tokens: Tokens, columns: dict[str, np.ndarray], path: Path) -> None:
     texts = [tokens.shown(n) for n in range(len(tokens.bytes))]
     about = {"id": range(len(texts)), "token": texts, "bytes": tokens.lengths, "kind": tokens.kinds}
     pq.write_table(pa.table(about | columns), path)
-
-
-def _letters() -> dict[str, int]:
-    """What byte-level BPE writes each byte as: printable ones as they are, others from U+0100 on (GPT-2)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
 
 
 def _kind(token: bytes) -> str:
