@@ -22,7 +22,8 @@ def times_read(flow: Flow, node: Node, start: int, stop: int) -> list[dict[str, 
             continue
         schedule = revive(Stage, training.config).schedule
         batches = Batches(TokenFiles(node.home), schedule, training.seed)
-        least, most = batches.times_read(start, stop, steps)
+        (source,), (drawn,) = batches.sources.values(), batches.drawn_by(steps).values()
+        least, most = source.times_read(start, stop, drawn)
         found.append({"step": training.name, "steps": steps, "least": least, "most": most})
     return found
 

@@ -105,6 +105,7 @@ class Sequences:
         self.firsts = np.cumsum([0, *sizes])  # number of the first sequence of each block
         self.block = lru_cache(maxsize=2)(self._block)
         self.turns = lru_cache(maxsize=2)(self._turns)
+        self.order = lru_cache(maxsize=2)(_order)
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -115,17 +116,20 @@ class Sequences:
         place = int(np.searchsorted(ends, index, side="right"))
         block = int(order[place])
         size = int(self.firsts[block + 1] - self.firsts[block])
-        within = _order(size, seed, epoch, block)[index - int(ends[place]) + size]
+        within = self.order(size, seed, epoch, block)[index - int(ends[place]) + size]
         return int(self.firsts[block] + within)
 
-    def read_before(self, seed: int, epoch: int, index: int, numbers: np.ndarray) -> np.ndarray:
-        """Which of some sequences of one block are read before ``index`` of an epoch."""
+    def index_in(self, seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        """At which index of an epoch each of some sequences of one block (rising numbers) is read."""
         block = int(np.searchsorted(self.firsts, numbers[0], side="right")) - 1
         order, ends = self.turns(seed, epoch)
         size = int(self.firsts[block + 1] - self.firsts[block])
-        count = index - int(ends[order == block][0]) + size
-        read = _order(size, seed, epoch, block)[: max(0, count)] + self.firsts[block]
-        return np.isin(numbers, read)
+        within = self.order(size, seed, epoch, block)
+        found = np.flatnonzero(np.isin(within + self.firsts[block], numbers))
+        index = np.empty(len(numbers), dtype=np.int64)
+        index[np.searchsorted(numbers, within[found] + self.firsts[block])] = found
+        first: np.ndarray = ends[order == block] - size
+        return index + first
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """int64 (length + 1,) and float32 (length,)."""
@@ -187,6 +191,5 @@ class Sequences:
         )
 
 
-@lru_cache(maxsize=4)
 def _order(count: int, *key: int) -> np.ndarray:
     return np.random.default_rng(key).permutation(count)

@@ -33,7 +33,7 @@ class Decay(Enum):
 class Packing(Enum):
     """What a sequence holds: the next stretch of the tokens, or whole documents and padding (arXiv:2404.10830).
 
-    Attention sees the whole sequence either way.
+    Attention sees the whole sequence either way, unless there is ``Schedule.document_mask``.
     """
 
     stretches = "stretches"
@@ -79,6 +79,7 @@ class Schedule:
     global_batch: int = 16  # sequences per step, over all processes
     sequence_length: int = 256
     packing: Packing = Packing.stretches
+    document_mask: bool = False  # attention and positions begin anew with each document
     lr: float = 3e-3
     min_lr: float = 3e-4
     warmup_steps: int = 20
