@@ -2,6 +2,7 @@
 
 import math
 import signal
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from llmhpc.train import checkpoints, export
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
+from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
@@ -85,16 +87,10 @@ class Trainer:
             engine.before_update = saver.before_update
             if place.rank == 0:
                 write_json(self.out / LAYOUT, engine.describe())
-            for step in range(resumed + 1, self.schedule.steps + 1):
-                due = _is_due(step, log_every, self.schedule)
-                wish = self._step(engine, step, metrics if due else None)
-                if wish is Wish.STOP:
-                    raise StageError(f"step {step}: a newer start of this training has taken over")
-                if self._is_kept(step) or wish is not Wish.GO_ON:
-                    self._save(saver, step, metrics)
-                if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
-                    saver.wait()
-                    self._stop(step, metrics)
+            with closing(self._prefetch(engine, resumed)) as self.prefetch:
+                for step in range(resumed + 1, self.schedule.steps + 1):
+                    due = _is_due(step, log_every, self.schedule)
+                    self._go(engine, saver, step, metrics, due=due)
             saver.wait()
             dist.barrier()  # process 0 keeps the connection open until all are here
         if metrics is None:
@@ -102,6 +98,27 @@ class Trainer:
         checkpoints.keep_only(self.out, self._is_kept)
         metrics.close()
         return self._counts()
+
+    def _go(
+        self, engine: Engine, saver: Saver, step: int, metrics: Metrics | None, *, due: bool
+    ) -> None:
+        wish = self._step(engine, step, metrics if due else None)
+        if wish is Wish.STOP:
+            raise StageError(f"step {step}: a newer start of this training has taken over")
+        if self._is_kept(step) or wish is not Wish.GO_ON:
+            self._save(saver, step, metrics)
+        if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
+            saver.wait()
+            self._stop(step, metrics)
+
+    def _prefetch(self, engine: Engine, resumed: int) -> Prefetch:
+        share = {"dp": self.parallel.dp, "micro_batch": self.parallel.micro_batch}
+        return Prefetch(
+            lambda step: list(self.batches.micro_batches(step, dp_rank=engine.dp_rank, **share)),
+            self.batches.position,
+            first=resumed + 1,
+            last=self.schedule.steps,
+        )
 
     def _is_kept(self, step: int) -> bool:
         """True for the checkpoints that the artifact has; others are there until the next one."""
@@ -146,12 +163,7 @@ class Trainer:
         )
 
     def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> Wish:
-        rows = self.batches.micro_batches(
-            step,
-            dp_rank=engine.dp_rank,
-            dp=self.parallel.dp,
-            micro_batch=self.parallel.micro_batch,
-        )
+        rows = self.prefetch.rows(step)
         lr = self.schedule.learning_rate(step)
         result = engine.step(rows, lr, self.wishes.wish())
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
@@ -170,7 +182,7 @@ class Trainer:
             "step": step,
             "tokens": step * self.schedule.tokens_per_step(),
             "updates": saver.engine.updates,
-            "reading": self.batches.position(),
+            "reading": self.prefetch.position,
             "model": asdict(self.model),
             "layout": checkpoints.layout(self.parallel),
         }
