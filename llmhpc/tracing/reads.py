@@ -11,21 +11,36 @@ from llmhpc.tokens.encode import is_heldout
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.tokens.shards import shard_paths
 from llmhpc.tracing.flow import Flow, Node
-from llmhpc.train.data import Batches
+from llmhpc.train.data import ONLY, Batches
+from llmhpc.train.mixture import open_batches
 
 
 def times_read(flow: Flow, node: Node, start: int, stop: int) -> list[dict[str, Any]]:
     """For each training on the tokens of ``node``: its steps so far, and how often they read start to stop."""
     found = []
     for training in flow.of_kind("train"):
-        if training.inputs.get("tokens") != node.home or not (steps := _steps(training.home)):
+        if not (roles := roles_of(training, node)) or not (steps := _steps(training.home)):
             continue
-        schedule = revive(Stage, training.config).schedule
-        batches = Batches(TokenFiles(node.home), schedule, training.seed)
-        (source,), (drawn,) = batches.sources.values(), batches.drawn_by(steps).values()
-        least, most = source.times_read(start, stop, drawn)
+        batches = batches_of(training)
+        drawn = batches.drawn_by(steps)
+        times = [batches.sources[role].times_read(start, stop, drawn[role]) for role in roles]
+        least, most = map(sum, zip(*times, strict=True))
         found.append({"step": training.name, "steps": steps, "least": least, "most": most})
     return found
+
+
+def roles_of(training: Node, tokens: Node) -> list[str]:
+    """As what a training reads the tokens of a step."""
+    sources = revive(Stage, training.config).schedule.sources() or [ONLY]
+    return [role for role in sources if training.inputs.get(role) == tokens.home]
+
+
+def batches_of(training: Node) -> Batches:
+    """What a training on tokens reads."""
+    schedule = revive(Stage, training.config).schedule
+    roles = schedule.sources() or [ONLY]
+    tokens = {role: TokenFiles(training.inputs[role]) for role in roles}
+    return open_batches(tokens, schedule, training.seed)
 
 
 def times_streamed(

@@ -18,6 +18,7 @@ from llmhpc.train import checkpoints, export
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
+from llmhpc.train.mixture import open_batches
 from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
@@ -31,7 +32,8 @@ LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
 class Trainer:
     """One process of a training run; ``out`` is resumed from.
 
-    ``inputs`` has the role tokenizer, and tokens or documents, of which ``heldout_fraction`` is left out.
+    ``inputs`` has the role tokenizer, and tokens, or the sources of a mixture, or documents, of which
+    ``heldout_fraction`` is left out.
     """
 
     def __init__(
@@ -51,25 +53,31 @@ class Trainer:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
         self.wishes, self.checkpoint_every = wishes, checkpoint_every
-        self.batches: Batches | TextStream
-        if "documents" in inputs:
-            self.batches = text = TextStream(
-                inputs["documents"], inputs["tokenizer"], schedule, heldout_fraction
-            )
-            self.eos_id, vocab_size = text.encoder.eos_id, text.encoder.vocab_size
-        else:
-            tokens = TokenFiles(inputs["tokens"], split="train")
-            self.batches = Batches(tokens, schedule, task.seed)
-            self.eos_id, vocab_size = tokens.eos_id, tokens.vocab_size
+        self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
         if vocab_size != model.vocab_size:
+            of = inputs.get(self._sources()[0], inputs["tokenizer"])
             raise ArtifactError(
-                f"{inputs.get('tokens', inputs['tokenizer'])} has a vocabulary of {vocab_size}, the model "
-                f"one of {model.vocab_size}"
+                f"{of} has a vocabulary of {vocab_size}, the model one of {model.vocab_size}"
             )
         if task.process != place.rank:
             raise StageError(
                 f"process {task.process} of the step is process {place.rank} of training"
             )
+
+    def _sources(self) -> list[str]:
+        """The roles of the sets of tokens."""
+        return self.schedule.sources() or ["tokens"]
+
+    def _open(self, heldout_fraction: float) -> tuple[Batches | TextStream, int, int]:
+        """What is read, its eos and the size of its vocabulary."""
+        if "documents" in self.inputs:
+            place = self.inputs["documents"], self.inputs["tokenizer"]
+            text = TextStream(*place, self.schedule, heldout_fraction)
+            return text, text.encoder.eos_id, text.encoder.vocab_size
+        tokens = {name: TokenFiles(self.inputs[name]) for name in self._sources()}
+        batches = open_batches(tokens, self.schedule, self.task.seed)
+        first = tokens[self._sources()[0]]
+        return batches, first.eos_id, first.vocab_size
 
     def train(self, *, log_every: int) -> dict[str, Any]:
         """Every step that is left. Counts are those of the whole training; process 0 has them.
