@@ -65,6 +65,21 @@ class Windows:
         """The windows that hold tokens ``start`` to ``stop``; the last of the split is not whole."""
         return np.arange(start // self.length, (stop - 1) // self.length + 1)
 
+    def read_in(self, seed: int, epoch: int, index: int) -> np.ndarray:
+        """bool (windows,): which are read before ``index`` of an epoch."""
+        read = np.zeros(len(self), dtype=bool)
+        read[self.order(seed, epoch)[:index]] = True
+        return read
+
+    def coverage(self, marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """int64 (documents,) twice: how many of the windows that hold some of a document are marked, and how many do."""
+        ends = self.tokens.ends().astype(np.int64)
+        first = np.concatenate([[0], ends[:-1]]) // self.length
+        stop = (ends - 1) // self.length + 1
+        tail = np.zeros(max(0, int(stop.max(initial=0)) - len(marked)), dtype=bool)
+        before = np.concatenate([[0], np.cumsum(np.concatenate([marked, tail]))])
+        yield before[stop] - before[first], stop - first
+
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         """A permutation of the windows."""
         return np.random.default_rng([seed, epoch]).permutation(len(self))

@@ -5,6 +5,7 @@ with padding.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -154,6 +155,29 @@ class Sequences:
         found = np.flatnonzero((block.starts < stop) & (block.starts + block.lengths > start))
         inside = np.searchsorted(block.offsets, found, side="right") - 1
         return np.unique(inside) + self.firsts[number]
+
+    def read_in(self, seed: int, epoch: int, index: int) -> np.ndarray:
+        """bool (sequences,): which are read before ``index`` of an epoch."""
+        read = np.zeros(len(self), dtype=bool)
+        order, ends = self.turns(seed, epoch)
+        for block, end in zip(order.tolist(), ends.tolist(), strict=True):
+            size = int(self.firsts[block + 1] - self.firsts[block])
+            if end - size < index:
+                within = self.order(size, seed, epoch, block)[: index - end + size]
+                read[self.firsts[block] + within] = True
+        return read
+
+    def coverage(self, marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """int64 (documents,) twice, block by block: how many of the sequences that hold some of a document are
+        marked, and how many do."""
+        for number, part in enumerate(self._parts):
+            ends, _ = part.read()
+            block = self.block(number)
+            document = np.searchsorted(ends, block.starts, side="right")
+            sequence = np.repeat(np.arange(len(block.offsets) - 1), np.diff(block.offsets))
+            held = np.bincount(document, minlength=len(ends))
+            chosen = document[marked[self.firsts[number] + sequence]]
+            yield np.bincount(chosen, minlength=len(ends)), held
 
     def _turns(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the blocks in an epoch, and at which index each of them ends."""
