@@ -37,6 +37,11 @@ class Mixture(Batches):
         """How many sequences ``steps`` steps draw from each source."""
         return self.shares.before(steps * self.size)
 
+    def epochs(self, steps: int) -> dict[str, float]:
+        """How often ``steps`` steps go through each source."""
+        drawn = self.drawn_by(steps)
+        return {name: round(drawn[name] / one.count, 4) for name, one in self.sources.items()}
+
 
 def _check(
     name: str, first: str, tokens: dict[str, TokenFiles], schedule: Schedule, count: int

@@ -28,15 +28,14 @@ class _Split:
 
 
 class Shares:
-    """The sources of the sequences of a training whose steps have ``global_batch`` of them."""
+    """The sources of the sequences of a training whose steps have ``global_batch`` of them; there is a phase."""
 
     def __init__(self, phases: list[MixturePhase], global_batch: int, seed: int) -> None:
         self.names = sorted({name for phase in phases for name in phase.weights})
         self._splits = [_splits(phase, [seed, place]) for place, phase in enumerate(phases)]
         self._starts = [0, *(phase.until_step * global_batch for phase in phases[:-1])]
-        self._before = [
-            np.zeros((len(self.names), 1), dtype=np.int64)
-        ]  # at the start of each phase
+        # at the start of each phase, (sources, 1)
+        self._before = [np.zeros((len(self.names), 1), dtype=np.int64)]
         for place, (start, stop) in enumerate(pairwise(self._starts)):
             of_phase = self._within(place, np.array([stop - start]))
             self._before.append(self._before[-1] + of_phase)
@@ -51,7 +50,7 @@ class Shares:
         """For the sequences ``first`` to ``stop`` the source of each, and how many it gave before."""
         found: list[tuple[str, int]] = []
         for place, start in enumerate(self._starts):
-            end = min(stop, *self._starts[place + 1 : place + 2], stop)
+            end = min([stop, *self._starts[place + 1 : place + 2]])
             if (begin := max(first, start)) >= end:
                 continue
             counts = self._before[place] + self._within(place, np.arange(begin, end + 1) - start)
@@ -67,9 +66,8 @@ class Shares:
         counts = np.zeros((len(self.names), len(numbers)), dtype=np.int64)
         left = numbers.astype(np.int64)
         for split in self._splits[place]:
-            counts[self.names.index(split.name)] = got = (
-                left * split.part + split.shift
-            ) // split.of
+            got = (left * split.part + split.shift) // split.of
+            counts[self.names.index(split.name)] = got
             left = left - got
         return counts
 

@@ -18,7 +18,7 @@ from llmhpc.train import checkpoints, export
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
-from llmhpc.train.mixture import open_batches
+from llmhpc.train.mixture import Mixture, open_batches
 from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
@@ -222,9 +222,15 @@ class Trainer:
             "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
             "parameters": self.model.parameters(),
             "padding": round(self.batches.padding(), 4),
+            **self._epochs(),
             "first_loss": records[0]["loss"],
             "final_loss": records[-1]["loss"],
         }
+
+    def _epochs(self) -> dict[str, Any]:
+        if not isinstance(self.batches, Mixture):
+            return {}
+        return {"epochs": self.batches.epochs(self.schedule.steps)}
 
 
 def _is_due(step: int, log_every: int, schedule: Schedule) -> bool:

@@ -261,6 +261,13 @@ def mixed(mixed_runs, tmp_path_factory):
     return mixed_runs.here(tmp_path_factory.mktemp("mixed_single"))
 
 
+def test_the_manifest_says_how_often_each_source_was_read(mixed_runs, tmp_path):
+    mixed_runs.here(tmp_path)
+    counts = read_json(tmp_path / "manifest.json")["counts"]
+    # 3 steps of 8 at 0.75 and 0.25, 5 at 0.25 and 0.75; 20,000 and 6,000 tokens are 624 and 187 sequences of 32
+    assert counts["epochs"] == {"web": round(28 / 624, 4), "code": round(36 / 187, 4)}
+
+
 def test_a_killed_mixture_goes_on_as_if_nothing_had_happened(mixed_runs, mixed, tmp_path):
     home = tmp_path / "run"
     mixed_runs.start(home).kill_after(step=5)
