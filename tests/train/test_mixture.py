@@ -16,6 +16,8 @@ from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json, write_json
 from llmhpc.jobs.tokenize import Config as TokenizeStage
 from llmhpc.jobs.tokenizer import Config as TokenizerStage
+from llmhpc.tracing.checkpoint import batches_of
+from llmhpc.tracing.flow import _node
 from llmhpc.train import outlook
 from llmhpc.train.data import Batches
 from llmhpc.train.mixture import Mixture, open_batches
@@ -266,6 +268,12 @@ def test_the_manifest_says_how_often_each_source_was_read(mixed_runs, tmp_path):
     counts = read_json(tmp_path / "manifest.json")["counts"]
     # 3 steps of 8 at 0.75 and 0.25, 5 at 0.25 and 0.75; 20,000 and 6,000 tokens are 624 and 187 sequences of 32
     assert counts["epochs"] == {"web": round(28 / 624, 4), "code": round(36 / 187, 4)}
+    traced = batches_of(_node(tmp_path))
+    assert traced.drawn_by(8) == {"web": 28, "code": 36}
+    assert {name: source.tokens.tokens for name, source in traced.sources.items()} == {
+        "web": 20_000,
+        "code": 6000,
+    }
 
 
 def test_a_killed_mixture_goes_on_as_if_nothing_had_happened(mixed_runs, mixed, tmp_path):
