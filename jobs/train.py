@@ -17,6 +17,8 @@ from llmhpc.task import Task
 from llmhpc.train import outlook
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
 
+DOCUMENTS = "documents"
+
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
@@ -25,7 +27,7 @@ class Config(Stage):
     roles: ClassVar[dict[str, str]] = {"tokenizer": "a step that writes tokenizer/"}
     sources: ClassVar[dict[str, str]] = {  # one of them
         "tokens": "a step that writes tokens.json",
-        "documents": "a step that writes documents/, in the order that they are read in",
+        DOCUMENTS: "a step that writes documents/, in the order that they are read in",
     }
     seeded: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
@@ -86,7 +88,9 @@ class Config(Stage):
 
     def optional_roles(self) -> dict[str, str]:
         """What the tokens come from."""
-        return self.sources
+        return self.sources | {
+            name: "a step that writes tokens.json" for name in self.schedule.sources()
+        }
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError unless there is one source, and the model's vocabulary is the tokenizer's."""
@@ -95,12 +99,31 @@ class Config(Stage):
             raise ConfigError(
                 f"model.vocab_size={self.model.vocab_size}: {expected}, as the tokenizer step has"
             )
-        if len(self.sources.keys() & played_by) != 1:
+        if self.schedule.phases:
+            self._check_mixture(played_by)
+        elif len(self.sources.keys() & played_by) != 1:
             ways = " or ".join(f"needs.{role}, {what}" for role, what in self.sources.items())
             raise ConfigError(f"needs={self.needs}: either {ways}")
-        if "documents" in played_by and self.schedule.packing is not Packing.stretches:
+        if DOCUMENTS in played_by and self.schedule.packing is not Packing.stretches:
             raise ConfigError(
                 f"schedule.packing={self.schedule.packing.name}: stretches, with needs.documents; or needs.tokens"
+            )
+
+    def _check_mixture(self, played_by: dict[str, Stage]) -> None:
+        inputs = sorted(played_by.keys() - self.roles.keys())
+        sources = self.schedule.sources()
+        for place, phase in enumerate(self.schedule.phases):
+            if unknown := sorted(phase.weights.keys() - set(inputs)):
+                raise ConfigError(
+                    f"schedule.phases.{place}.weights.{unknown[0]}: one of needs, {', '.join(inputs)}"
+                )
+        if unread := [name for name in inputs if name not in sources]:
+            raise ConfigError(
+                f"needs.{unread[0]}={self.needs.get(unread[0])}: one of schedule.phases, {', '.join(sources)}"
+            )
+        if DOCUMENTS in sources:
+            raise ConfigError(
+                f"needs.{DOCUMENTS}: a name that is for text; another one in a mixture"
             )
 
     def foresee(
@@ -110,11 +133,7 @@ class Config(Stage):
         run = (self.model, self.parallel, self.schedule)
         return [
             *outlook.memory(*run, self.resources, machine_gb),
-            *(
-                outlook.data(inputs["tokens"], self.model, self.schedule)
-                if "tokens" in inputs
-                else ()
-            ),
+            *outlook.data(inputs, self.model, self.schedule),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 

@@ -1,7 +1,11 @@
 """Where a token came from, what became of a page: python -m llmhpc.trace token|url|id VALUE [--root DIR] [--json].
 
+Or what a checkpoint has seen: python -m llmhpc.trace --checkpoint STEP|PATH [token|url|id VALUE].
+
 token 1234567         the document of a training token, and its way back to the file and offset it was collected from
 url https://..., id   every document of that address: in training, held out, removed by which rule, a copy of which
+--checkpoint 300      alone: its tokens, epochs and how many documents it has seen; with a question: how often it had
+                      read that document, and at which steps first
 
 Of the newest launch below the root, or the newest whose name holds --run WORDS.
 """
@@ -20,10 +24,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from llmhpc.errors import ArtifactError, ConfigError, denied_in_one_line
 from llmhpc.tracing.backward import NotThereError, trace_token
+from llmhpc.tracing.checkpoint import Checkpoint, find, seen
 from llmhpc.tracing.flow import Flow
 from llmhpc.tracing.forward import Wanted, trace
+from llmhpc.tracing.reads import times_read
 from llmhpc.tracing.scan import Report
-from llmhpc.tracing.told import address_lines, token_lines
+from llmhpc.tracing.told import address_lines, seen_lines, token_lines
 
 
 @denied_in_one_line
@@ -34,12 +40,17 @@ def main(arguments: list[str]) -> int:
         if options.processes < 1:
             raise ConfigError(f"--processes {options.processes}: 1 or more")
         flow = Flow(options.root, options.run)
-        if options.what == "token":
-            found, lines = _token(flow, options), token_lines
+        at = find(flow, options.checkpoint) if options.checkpoint else None
+        if options.what is None and at:
+            found, lines = seen(flow, at), seen_lines
+        elif options.value is None:
+            raise ConfigError("token, url or id with a value, or --checkpoint")
+        elif options.what == "token":
+            found, lines = _token(flow, options, at), token_lines
         else:
             with _progress() as report:
                 wanted = Wanted(options.what, options.value)
-                found, lines = trace(flow, wanted, options.processes, report), address_lines
+                found, lines = trace(flow, wanted, options.processes, report, at), address_lines
     except (ConfigError, ArtifactError) as error:
         print(f"llmhpc: {error}", file=sys.stderr)
         return 2
@@ -52,17 +63,22 @@ def main(arguments: list[str]) -> int:
     return 0 if found.get("found", True) else 1
 
 
-def _token(flow: Flow, options: argparse.Namespace) -> dict[str, Any]:
+def _token(flow: Flow, options: argparse.Namespace, at: Checkpoint | None) -> dict[str, Any]:
     node = flow.tokens(options.step)
     if not options.value.replace(",", "").isdecimal():
         raise ConfigError(f"token {options.value}: a position, from 0")
-    return trace_token(flow, node, options.split, int(options.value.replace(",", "")))
+    found = trace_token(flow, node, options.split, int(options.value.replace(",", "")))
+    if at and options.split == "train":
+        start = found["start"]
+        found["read"] = times_read(flow, node, start, start + found["tokens"], at)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llmhpc.trace", description=__doc__)
-    parser.add_argument("what", choices=("token", "url", "id"))
-    parser.add_argument("value")
+    parser.add_argument("what", nargs="?", choices=("token", "url", "id"))
+    parser.add_argument("value", nargs="?")
+    parser.add_argument("--checkpoint", default="", metavar="STEP", help="or a path")
     parser.add_argument("--root", type=Path, default=Path("runs"))
     parser.add_argument("--run", default="", metavar="WORDS", help="part of a launch's name")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")

@@ -167,6 +167,21 @@ def _figures(step: Made) -> list[tuple[str, str, float]]:
     return figures
 
 
+def _epochs(training: Made, step: Made, tokens: int | None) -> float | None:
+    """How often a training read the tokens of a step; of a mixture it says so for each of its sources."""
+    counts = training.counts
+    if not tokens or "final_loss" not in counts:
+        return None
+    if "epochs" in counts:
+        return sum(
+            counts["epochs"].get(role, 0)
+            for role, home in training.inputs.items()
+            if home == step.home
+        )
+    times: float = counts["tokens"] / tokens
+    return times
+
+
 def _budget(step: Made, history: History) -> dict[str, Any]:
     """What tokens.json says, and how often training read the tokens of this step."""
     index = step.json("tokens.json") or {}
@@ -175,6 +190,6 @@ def _budget(step: Made, history: History) -> dict[str, Any]:
     tokens = index.get("train", {}).get("tokens")
     return {
         "index": index,
-        "epochs": [counts["tokens"] / tokens for counts in trained if tokens],
+        "epochs": [times for made in readers if (times := _epochs(made, step, tokens))],
         "per_parameter": [counts["tokens"] / counts["parameters"] for counts in trained],
     }

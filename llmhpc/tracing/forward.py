@@ -10,6 +10,7 @@ from llmhpc.handoff.artifact import MANIFEST
 from llmhpc.tokens import documents
 from llmhpc.tokens.shards import REPEAT, reason_of
 from llmhpc.tracing.backward import document_at
+from llmhpc.tracing.checkpoint import Checkpoint
 from llmhpc.tracing.flow import Flow, Node, came_through
 from llmhpc.tracing.reads import times_read, times_streamed
 from llmhpc.tracing.scan import Hit, Report, places, scan
@@ -46,10 +47,18 @@ class End(NamedTuple):
 
 
 def trace(
-    flow: Flow, wanted: Wanted, processes: int, report: Report, asked: frozenset[str] = frozenset()
+    flow: Flow,
+    wanted: Wanted,
+    processes: int,
+    report: Report,
+    at: Checkpoint | None = None,
+    asked: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Every document that is wanted or close to it, with what became of it; ``asked``: ids not to follow again."""
-    ends, passed_over = list(_in_tokens(flow, wanted)), []
+    """Every document that is wanted or close to it, with what became of it.
+
+    ``at``: the checkpoint whose reads are told, not those of all trainings. ``asked``: ids not to follow again.
+    """
+    ends, passed_over = list(_in_tokens(flow, wanted, at)), []
     cuts: dict[str, list[str]] = {}  # by the id of the document that went on
     for hit in scan(places(flow), wanted.needle, processes, report):
         if hit.place.kind == "skipped":
@@ -58,7 +67,7 @@ def trace(
         elif not wanted.is_close(_value(hit.document, wanted.column)):
             continue
         elif hit.document["metadata"].get("whole", True):
-            ends.append(_end(flow, hit))
+            ends.append(_end(flow, hit, at))
         else:
             cuts.setdefault(hit.document["id"], []).append(_cut(hit))
     entries = [end.entry for end in ends if not _went_on(flow, end, ends)]
@@ -66,7 +75,7 @@ def trace(
         entry["cut"] = sorted(cuts.get(entry["id"].partition(REPEAT)[0], []))
         kept = entry.get("duplicate_of")
         if kept and kept not in asked:
-            best = trace(flow, Wanted("id", kept), processes, report, asked | {kept})
+            best = trace(flow, Wanted("id", kept), processes, report, at, asked | {kept})
             entry["kept"] = next(iter(best["found"]), None)
     entries.sort(key=lambda entry: (entry["url"], entry["id"], entry["fate"]))
     exact = [entry for entry in entries if entry[wanted.column] == wanted.value]
@@ -84,7 +93,7 @@ def _value(document: dict[str, Any], column: str) -> str:
     return str(document["id"] if column == "id" else document["metadata"].get("url") or "")
 
 
-def _in_tokens(flow: Flow, wanted: Wanted) -> Iterator[End]:
+def _in_tokens(flow: Flow, wanted: Wanted, at: Checkpoint | None) -> Iterator[End]:
     """What was tokenized, by the tables of documents: no text is read but that of the documents found."""
     for node in flow.of_kind("tokenize"):
         for split in (TRAIN, HELDOUT) if node.whole else ():
@@ -95,14 +104,14 @@ def _in_tokens(flow: Flow, wanted: Wanted) -> Iterator[End]:
                 span = row["start"], row["start"] + row["tokens"]
                 told = {"fate": split, "document": number, "start": span[0], "end": span[1]}
                 if split == TRAIN:
-                    told["read"] = times_read(flow, node, *span)
+                    told["read"] = times_read(flow, node, *span, at)
                     place = node.sources()[0], row["shard"], row["line"]
-                    told["read"] += times_streamed(flow, *place, row["id"])
+                    told["read"] += times_streamed(flow, *place, row["id"], at)
                 where = f"documents/{row['shard']}, line {row['line'] + 1}"
                 yield _told(flow, node, document, told, where)
 
 
-def _end(flow: Flow, hit: Hit) -> End:
+def _end(flow: Flow, hit: Hit, at: Checkpoint | None) -> End:
     place, metadata = hit.place, hit.document["metadata"]
     told: dict[str, Any] = {}
     if place.kind == REMOVED:
@@ -115,13 +124,13 @@ def _end(flow: Flow, hit: Hit) -> End:
         told = {"fate": WAITS if waits else LEFT_OUT if takers else KEPT}
         if not takers and place.kind == "documents":
             text = place.node.home, hit.file.name, hit.at, hit.document["id"]
-            told["read"] = times_streamed(flow, *text)
+            told["read"] = times_streamed(flow, *text, at)
         told["next"] = ", ".join(waits or (taker.name for taker in takers))
     unit = "byte" if place.kind == "warc" else "line"
-    at = hit.at if unit == "byte" else hit.at + 1
+    number = hit.at if unit == "byte" else hit.at + 1
     file = hit.file.relative_to(place.node.home)
     end = _told(flow, place.node, hit.document, told, "")
-    end.entry["path"].insert(0, _at(place.node, f"{file}, {unit} {at}"))
+    end.entry["path"].insert(0, _at(place.node, f"{file}, {unit} {number}"))
     return end
 
 

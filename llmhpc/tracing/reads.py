@@ -1,50 +1,85 @@
 """How often training has read some tokens, or a document."""
 
 import json
+from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
-from llmhpc.config import Stage
 from llmhpc.files import read_json
-from llmhpc.planning.registry import revive
 from llmhpc.tokens.encode import is_heldout
-from llmhpc.tokens.reader import TokenFiles
 from llmhpc.tokens.shards import shard_paths
+from llmhpc.tracing.checkpoint import Checkpoint, batches_of, reading, roles_of
 from llmhpc.tracing.flow import Flow, Node
 from llmhpc.train.data import Batches
 
+FIRST_STEPS = 8  # of those that read a document so many are told
 
-def times_read(flow: Flow, node: Node, start: int, stop: int) -> list[dict[str, Any]]:
-    """For each training on the tokens of ``node``: its steps so far, and how often they read start to stop."""
+
+def times_read(
+    flow: Flow, node: Node, start: int, stop: int, at: Checkpoint | None
+) -> list[dict[str, Any]]:
+    """For each training on the tokens of ``node``: its steps so far, how often they read start to stop, and when first.
+
+    ``at``: that training as it was then, and no other.
+    """
     found = []
-    for training in flow.of_kind("train"):
-        if training.inputs.get("tokens") != node.home or not (steps := _steps(training.home)):
+    for training in [at.training] if at else flow.of_kind("train"):
+        roles = [role for role in roles_of(training) if training.inputs[role] == node.home]
+        if not roles or not (steps := at.step if at else _steps(training.home)):
             continue
-        schedule = revive(Stage, training.config).schedule
-        batches = Batches(TokenFiles(node.home), schedule, training.seed)
-        least, most = batches.times_read(start, stop, steps)
-        found.append({"step": training.name, "steps": steps, "least": least, "most": most})
+        batches = batches_of(training)
+        drawn = batches.drawn_by(steps)
+        times = [batches.sources[role].times_read(start, stop, drawn[role]) for role in roles]
+        least, most = map(sum, zip(*times, strict=True))
+        first = {step for role in roles for step in first_steps(batches, role, start, stop, steps)}
+        told = {"step": training.name, "steps": steps, "least": least, "most": most}
+        found.append(told | {"first": sorted(first)[:FIRST_STEPS]})
     return found
+
+
+def first_steps(batches: Batches, role: str, start: int, stop: int, steps: int) -> list[int]:
+    """The first FIRST_STEPS of the steps that read some of the tokens of one document, rising."""
+    source, drawn = batches.sources[role], batches.drawn_by(steps)[role]
+    holding = source.sequences.of_tokens(start, stop)
+    holding = holding[holding < source.count]
+    found: set[int] = set()
+    for epoch in range(-(-drawn // source.count) if len(holding) else 0):
+        indices = source.sequences.index_in(source.seed, epoch, holding) + epoch * source.count
+        for index in indices[indices < drawn].tolist():
+            # of all counts of steps the first behind which more than ``index`` sequences are drawn
+            counts = range(steps + 1)
+            found.add(bisect_right(counts, index, key=lambda n: batches.drawn_by(n)[role]))
+        if len(found) >= FIRST_STEPS:
+            break
+    return sorted(found)[:FIRST_STEPS]
 
 
 def times_streamed(
-    flow: Flow, home: Path, shard: str, line: int, identity: str
+    flow: Flow, home: Path, shard: str, line: int, identity: str, at: Checkpoint | None
 ) -> list[dict[str, Any]]:
-    """The same of trainings on the text of the step in ``home``, as of their newest checkpoint."""
+    """How often trainings on the text of the step in ``home`` read a document, as of their newest checkpoint."""
     found = []
-    for training in flow.of_kind("train"):
+    for training in [at.training] if at else flow.of_kind("train"):
         if training.inputs.get("documents") != home:
             continue
-        folder = training.home / "checkpoints"
-        state = read_json(folder / f"{read_json(folder / 'latest.txt')}" / "state.json")
-        if state is None or is_heldout(identity, training.config["heldout_fraction"]):
+        newest = at or _newest(training)
+        if newest is None or is_heldout(identity, training.config["heldout_fraction"]):
             continue
-        at, place = state["reading"], (shard_paths(home).index(home / "documents" / shard), line)
-        begun = place < (at["shard"], at["line"])
-        partly = place == (at["shard"], at["line"]) and at["offset"] > 0
-        times = {"least": at["epoch"] + begun, "most": at["epoch"] + (begun or partly)}
-        found.append({"step": training.name, "steps": state["step"], **times})
+        where = reading(newest)
+        place = (shard_paths(home).index(home / "documents" / shard), line)
+        begun = place < (where["shard"], where["line"])
+        partly = place == (where["shard"], where["line"]) and where["offset"] > 0
+        times = {"least": where["epoch"] + begun, "most": where["epoch"] + (begun or partly)}
+        found.append({"step": training.name, "steps": newest.step, **times})
     return found
+
+
+def _newest(training: Node) -> Checkpoint | None:
+    folder = training.home / "checkpoints"
+    step = read_json(folder / "latest.txt")
+    if step is None or not (folder / f"{step}" / "state.json").is_file():
+        return None
+    return Checkpoint(training, int(step))
 
 
 def _steps(home: Path) -> int:

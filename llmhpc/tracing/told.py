@@ -16,6 +16,7 @@ def token_lines(found: dict[str, Any]) -> Iterator[str]:
         start = first["start"]
         where = "which is not in this split" if start is None else f"token {start:,}"
         yield f"  copy {found['copy']} of {first['id']}, {where}"
+    yield from _reads(found.get("read", []))
     yield from _path(found["path"])
 
 
@@ -39,17 +40,40 @@ def address_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"not done yet: {', '.join(found['not_done'])}"
 
 
+def seen_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What a checkpoint has seen."""
+    yield f"step {found['steps']:,} of {found['step']}: {found['tokens']:,} tokens"
+    for source in found["sources"]:
+        name = f"  {source['source']} ({source['step']})"
+        if "shard" in source:
+            where = f"{source['shard']}, line {source['line'] + 1}"
+            yield f"{name}: {source['epoch']} times read to the end, now in documents/{where}"
+            continue
+        share = (
+            f"{source['sequences']:,} sequences, {source['epochs']:g} times its {source['of']:,}"
+        )
+        yield f"{name}: {share}"
+        counts = ", ".join(f"{count:,} {how}" for how, count in source["documents"].items())
+        yield f"    documents read: {counts}"
+
+
 def _document(entry: dict[str, Any]) -> Iterator[str]:
     yield f"{entry['url'] or entry['id']}  {entry['date']}".rstrip()
     yield f"  {_fate(entry)}"
     if kept := entry.get("kept"):
         yield f"  of {kept['url'] or kept['id']}: {_fate(kept)}"
     yield from (f"  {cut}" for cut in entry["cut"])
-    for read in entry.get("read", []):
+    yield from _reads(entry.get("read", []))
+    yield from _path(entry["path"])
+
+
+def _reads(reads: list[dict[str, Any]]) -> Iterator[str]:
+    for read in reads:
         least, most = read["least"], read["most"]
         times = f"{least}" if least == most else f"{least} to {most}"
-        yield f"  read {times} times in {read['steps']:,} steps of {read['step']}"
-    yield from _path(entry["path"])
+        first = ", ".join(f"{step:,}" for step in read.get("first", []))
+        where = f", first at {first}" if first else ""
+        yield f"  read {times} times in {read['steps']:,} steps of {read['step']}{where}"
 
 
 def _fate(entry: dict[str, Any]) -> str:

@@ -9,11 +9,16 @@ import numpy as np
 from llmhpc.errors import ArtifactError
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.train import packing
+from llmhpc.train.positions import in_documents
 from llmhpc.train.settings import Packing, Schedule
+
+ONLY = "tokens"  # the name of the source where there is one
 
 
 class Rows(NamedTuple):
     """A micro-batch of B sequences of S tokens: int64 (B, S + 1), and float32 (B, S) the weights of the labels.
+
+    With a document mask also int64 (B, S), the place of each token in its document (``positions.in_documents``).
 
     Labels are the tokens from the second on. Weights are 0 where a label does not count, and 1 on average over a
     global batch: the mean of loss times weight is the mean loss of the labels that count.
@@ -21,12 +26,7 @@ class Rows(NamedTuple):
 
     tokens: np.ndarray
     weights: np.ndarray
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, windows: int) -> np.ndarray:
-    """The order of the windows in one pass over the data: a permutation of 0 .. windows - 1."""
-    return np.random.default_rng([seed, epoch]).permutation(windows)
+    positions: np.ndarray | None = None
 
 
 class Windows:
@@ -35,17 +35,22 @@ class Windows:
 
     def __init__(self, tokens: TokenFiles, length: int) -> None:
         self.tokens, self.length = tokens, length
+        self.order = lru_cache(maxsize=2)(self._order)
 
     def __len__(self) -> int:
         return max(0, self.tokens.tokens - 1) // self.length
 
     def drawn(self, seed: int, epoch: int, index: int) -> int:
         """The window that is read at ``index`` of an epoch."""
-        return int(epoch_order(seed, epoch, len(self))[index])
+        return int(self.order(seed, epoch)[index])
 
-    def read_before(self, seed: int, epoch: int, index: int, numbers: np.ndarray) -> np.ndarray:
-        """Which of some windows are read before ``index`` of an epoch."""
-        return np.isin(numbers, epoch_order(seed, epoch, len(self))[:index])
+    def index_in(self, seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        """At which index of an epoch each of some windows (rising numbers) is read; one that is not whole: behind all."""
+        order = self.order(seed, epoch)
+        found = np.flatnonzero(np.isin(order, numbers))
+        index = np.full(len(numbers), len(self), dtype=np.int64)
+        index[np.searchsorted(numbers, order[found])] = found
+        return index
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """int64 (length + 1,) and float32 (length,)."""
@@ -60,6 +65,50 @@ class Windows:
         """The windows that hold tokens ``start`` to ``stop``; the last of the split is not whole."""
         return np.arange(start // self.length, (stop - 1) // self.length + 1)
 
+    def read_in(self, seed: int, epoch: int, index: int) -> np.ndarray:
+        """bool (windows,): which are read before ``index`` of an epoch."""
+        read = np.zeros(len(self), dtype=bool)
+        read[self.order(seed, epoch)[:index]] = True
+        return read
+
+    def coverage(self, marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """int64 (documents,) twice: how many of the windows that hold some of a document are marked, and how many do."""
+        ends = self.tokens.ends().astype(np.int64)
+        first = np.concatenate([[0], ends[:-1]]) // self.length
+        stop = (ends - 1) // self.length + 1
+        tail = np.zeros(max(0, int(stop.max(initial=0)) - len(marked)), dtype=bool)
+        before = np.concatenate([[0], np.cumsum(np.concatenate([marked, tail]))])
+        yield before[stop] - before[first], stop - first
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        """A permutation of the windows."""
+        return np.random.default_rng([seed, epoch]).permutation(len(self))
+
+
+class Source:
+    """The sequences of one set of tokens, drawn without replacement; every epoch has its own order."""
+
+    def __init__(self, tokens: TokenFiles, schedule: Schedule, seed: int) -> None:
+        self.tokens, self.seed = tokens, seed
+        kind = packing.Sequences if schedule.packing is Packing.documents else Windows
+        self.sequences: packing.Sequences | Windows = kind(tokens, schedule.sequence_length)
+        self.count = len(self.sequences)
+
+    def number(self, index: int) -> int:
+        """The sequence that is drawn at ``index``, counted from 0 over all epochs."""
+        return self.sequences.drawn(self.seed, *divmod(index, self.count))
+
+    def times_read(self, start: int, stop: int, drawn: int) -> tuple[int, int]:
+        """How often ``drawn`` sequences hold the tokens of one document, ``start`` to ``stop``, at least and at most.
+
+        Tokens behind the last whole window are never read.
+        """
+        holding = self.sequences.of_tokens(start, stop)
+        epochs, rest = divmod(drawn, self.count)
+        begun = self.sequences.index_in(self.seed, epochs, holding) < rest
+        times = np.where(holding < self.count, epochs + begun, 0)
+        return int(times.min()), int(times.max())
+
 
 class Batches:
     """Sequences of the training tokens, drawn without replacement; every epoch has its own order.
@@ -68,15 +117,19 @@ class Batches:
     """
 
     def __init__(self, tokens: TokenFiles, schedule: Schedule, seed: int) -> None:
-        self.seed, self.length, self.size = seed, schedule.sequence_length, schedule.global_batch
-        kind = packing.Sequences if schedule.packing is Packing.documents else Windows
-        self.sequences = kind(tokens, self.length)
-        self.count = len(self.sequences)
-        if self.count < self.size:
+        source = Source(tokens, schedule, seed)
+        if source.count < schedule.global_batch:
             raise ArtifactError(
-                f"{tokens.tokens} training tokens are {self.count} sequences of "
-                f"{self.length}: one step needs {self.size} (schedule.global_batch)"
+                f"{tokens.tokens} training tokens are {source.count} sequences of "
+                f"{schedule.sequence_length}: one step needs {schedule.global_batch} (schedule.global_batch)"
             )
+        self._take(schedule, {ONLY: source}, tokens.eos_id)
+        self.sequences, self.count = source.sequences, source.count
+
+    def _take(self, schedule: Schedule, sources: dict[str, Source], eos_id: int) -> None:
+        self.length, self.size = schedule.sequence_length, schedule.global_batch
+        self.sources = sources
+        self._document_end = eos_id if schedule.document_mask else None
 
     def position(self) -> dict[str, Any]:
         """Nothing has to be known to go on but the step."""
@@ -87,36 +140,34 @@ class Batches:
 
     def padding(self) -> float:
         """The share of all sequences that is padding."""
-        held = self.sequences.tokens.tokens
-        return max(0.0, 1 - held / (self.count * self.length))
+        held = sum(source.tokens.tokens for source in self.sources.values())
+        count = sum(source.count for source in self.sources.values())
+        return max(0.0, 1 - held / (count * self.length))
+
+    def drawn(self, step: int) -> list[tuple[Source, int]]:
+        """The sequences of step ``step`` (from 1), ``global_batch`` of them, each with its source."""
+        (source,) = self.sources.values()
+        first = (step - 1) * self.size
+        return [(source, source.number(index)) for index in range(first, first + self.size)]
+
+    def drawn_by(self, steps: int) -> dict[str, int]:
+        """How many sequences ``steps`` steps draw from each source."""
+        return {ONLY: steps * self.size}
 
     def numbers(self, step: int) -> list[int]:
-        """The sequences of step ``step`` (from 1), ``global_batch`` of them."""
-        first = (step - 1) * self.size
-        return [
-            self.sequences.drawn(self.seed, *divmod(index, self.count))
-            for index in range(first, first + self.size)
-        ]
+        """The sequences of step ``step``, each by its number in its source."""
+        return [number for _, number in self.drawn(step)]
 
     def micro_batches(
         self, step: int, *, dp_rank: int, dp: int, micro_batch: int
     ) -> Iterator[Rows]:
         """This replica's share of the step."""
-        numbers = self.numbers(step)
-        labels = sum(map(self.sequences.labels, numbers))
+        drawn = self.drawn(step)
+        labels = sum(source.sequences.labels(number) for source, number in drawn)
         scale = np.float32(self.size * self.length / max(1, labels))
-        share = np.array(numbers).reshape(-1, dp, micro_batch)[:, dp_rank]
+        share = np.arange(self.size).reshape(-1, dp, micro_batch)[:, dp_rank]
         for part in share.tolist():
-            tokens, weights = zip(*map(self.sequences.row, part), strict=True)
-            yield Rows(np.stack(tokens), scale * np.stack(weights))
-
-    def times_read(self, start: int, stop: int, steps: int) -> tuple[int, int]:
-        """How often ``steps`` steps read the tokens of one document, ``start`` to ``stop``, at least and at most.
-
-        Tokens behind the last whole window are never read.
-        """
-        holding = self.sequences.of_tokens(start, stop)
-        epochs, rest = divmod(steps * self.size, self.count)
-        begun = self.sequences.read_before(self.seed, epochs, rest, holding)
-        times = np.where(holding < self.count, epochs + begun, 0)
-        return int(times.min()), int(times.max())
+            sequences = (drawn[place] for place in part)
+            rows = (source.sequences.row(number) for source, number in sequences)
+            tokens, weights = map(np.stack, zip(*rows, strict=True))
+            yield Rows(tokens, scale * weights, in_documents(tokens, self._document_end))

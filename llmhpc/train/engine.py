@@ -22,6 +22,7 @@ from nanotron.parallel.pipeline_parallel.p2p import P2P
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
+from llmhpc.kernels.documents import Documents
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.data import Rows
 from llmhpc.train.optimizer import Optimizer
@@ -138,17 +139,22 @@ class Engine:
         sanity_check(network)
         return network
 
-    def _inputs(self, rows: Iterable[Rows]) -> Iterator[dict[str, torch.Tensor | TensorPointer]]:
-        """What the first stage and the last stage read; the others point to them."""
+    def _inputs(self, rows: Iterable[Rows]) -> Iterator[dict[str, Any]]:
+        """What the first stage and the last stage read; the others point to them. Every stage has the documents."""
         here = dist.get_rank(self.context.pp_pg)
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
         for row in rows:
-            tokens, weights = (torch.from_numpy(part).to(self.place.device) for part in row)
+            device = self.place.device
+            tokens, weights = (torch.from_numpy(part).to(device) for part in row[:2])
+            documents = None
+            if row.positions is not None:
+                documents = Documents(torch.from_numpy(row.positions), device)
             weights = weights / self.parallel.dp  # gradients are added up over the replicas
             yield {
                 "input_ids": tokens[:, :-1].contiguous() if here == first else TensorPointer(first),
                 "label_ids": tokens[:, 1:].contiguous() if here == last else TensorPointer(last),
                 "label_weights": weights if here == last else TensorPointer(last),
+                "documents": documents,
             }
 
     def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> torch.Tensor:

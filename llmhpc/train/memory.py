@@ -82,11 +82,12 @@ def _activations(
     *,
     gpu: bool,
 ) -> float:
+    width = 2 if schedule.precision is Precision.bfloat16 else 4
     part = model.activations(
         parallel.micro_batch * schedule.sequence_length,
         tp=parallel.tp,
         sequence_cut=parallel.tp_mode is TensorMode.REDUCE_SCATTER,
-        width=2 if schedule.precision is Precision.bfloat16 else 4,
+        width=width,
         fused=gpu,
     )
     in_layer = part.layer_backward
@@ -95,4 +96,6 @@ def _activations(
         layer = part.layer_input
         in_layer += part.layer - part.layer_input
     head = part.head if stage.head else 0
+    if schedule.document_mask:  # Documents.bias_B1ST; flash-attn goes without it
+        head += width * parallel.micro_batch * schedule.sequence_length**2
     return flying * (stage.layers * layer + head) + max(in_layer, part.loss if stage.head else 0)

@@ -55,26 +55,45 @@ def _ways_to_save(parallel: Parallel) -> list[str]:
     return [*ways, "a smaller parallel.micro_batch", "more parallel.tp or pp"]
 
 
-def data(tokens: Path, model: Model, schedule: Schedule) -> Iterator[Finding]:
+def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[Finding]:
     """Whether sealed tokens fill a step, are of the model's vocabulary, and are not read too often."""
+    if schedule.phases:
+        from llmhpc.train.shares import Shares
+
+        shares = Shares(schedule.phases, schedule.global_batch, seed=0)
+        for name, drawn in shares.before(schedule.steps * schedule.global_batch).items():
+            yield from _source(inputs[name], model, schedule, drawn, least=1)
+    elif "tokens" in inputs:
+        drawn, least = schedule.steps * schedule.global_batch, schedule.global_batch
+        yield from _source(inputs["tokens"], model, schedule, drawn, least=least)
+
+
+def _source(
+    tokens: Path, model: Model, schedule: Schedule, drawn: int, *, least: int
+) -> Iterator[Finding]:
+    """Of one set of tokens, which has to fill ``least`` sequences, and of which so many are ``drawn``."""
     if not (tokens / "manifest.json").exists() or not (index := read_json(tokens / "tokens.json")):
         return
     if index["vocab_size"] != model.vocab_size:
         yield Finding(
             f"model.vocab_size={model.vocab_size}: {index['vocab_size']}, as {tokens.name} has"
         )
-    there, step = index["train"]["tokens"], schedule.tokens_per_step()
-    sequences = max(0, there - 1) // schedule.sequence_length
-    wanted = schedule.steps * step
-    if sequences < schedule.global_batch:
+    there, length = index["train"]["tokens"], schedule.sequence_length
+    sequences, wanted = max(0, there - 1) // length, drawn * length
+    if not sequences and least == 1:
+        yield Finding(
+            f"schedule.sequence_length={length}: at most {there - 1}, {tokens.name} has {there:,} tokens"
+        )
+    elif sequences < least:
         yield Finding(
             f"schedule.global_batch={schedule.global_batch}: at most {sequences}, {tokens.name} has"
-            f" {there:,} tokens and a sequence {schedule.sequence_length}"
+            f" {there:,} tokens and a sequence {length}"
         )
     elif wanted > EPOCHS * there:
+        most = schedule.steps * EPOCHS * there // wanted
         yield Finding(
             f"schedule.steps={schedule.steps}: {wanted / there:.1f} times through the {there:,} tokens of"
-            f" {tokens.name}; at most {EPOCHS * there // step}, or more data: repeats beyond {EPOCHS} add little",
+            f" {tokens.name}; at most {most}, or more data: repeats beyond {EPOCHS} add little",
             estimate=True,
         )
 

@@ -5,6 +5,7 @@ with padding.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -105,6 +106,7 @@ class Sequences:
         self.firsts = np.cumsum([0, *sizes])  # number of the first sequence of each block
         self.block = lru_cache(maxsize=2)(self._block)
         self.turns = lru_cache(maxsize=2)(self._turns)
+        self.order = lru_cache(maxsize=2)(_order)
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -115,17 +117,20 @@ class Sequences:
         place = int(np.searchsorted(ends, index, side="right"))
         block = int(order[place])
         size = int(self.firsts[block + 1] - self.firsts[block])
-        within = _order(size, seed, epoch, block)[index - int(ends[place]) + size]
+        within = self.order(size, seed, epoch, block)[index - int(ends[place]) + size]
         return int(self.firsts[block] + within)
 
-    def read_before(self, seed: int, epoch: int, index: int, numbers: np.ndarray) -> np.ndarray:
-        """Which of some sequences of one block are read before ``index`` of an epoch."""
+    def index_in(self, seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        """At which index of an epoch each of some sequences of one block (rising numbers) is read."""
         block = int(np.searchsorted(self.firsts, numbers[0], side="right")) - 1
         order, ends = self.turns(seed, epoch)
         size = int(self.firsts[block + 1] - self.firsts[block])
-        count = index - int(ends[order == block][0]) + size
-        read = _order(size, seed, epoch, block)[: max(0, count)] + self.firsts[block]
-        return np.isin(numbers, read)
+        within = self.order(size, seed, epoch, block)
+        found = np.flatnonzero(np.isin(within + self.firsts[block], numbers))
+        index = np.empty(len(numbers), dtype=np.int64)
+        index[np.searchsorted(numbers, within[found] + self.firsts[block])] = found
+        first: np.ndarray = ends[order == block] - size
+        return index + first
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """int64 (length + 1,) and float32 (length,)."""
@@ -150,6 +155,29 @@ class Sequences:
         found = np.flatnonzero((block.starts < stop) & (block.starts + block.lengths > start))
         inside = np.searchsorted(block.offsets, found, side="right") - 1
         return np.unique(inside) + self.firsts[number]
+
+    def read_in(self, seed: int, epoch: int, index: int) -> np.ndarray:
+        """bool (sequences,): which are read before ``index`` of an epoch."""
+        read = np.zeros(len(self), dtype=bool)
+        order, ends = self.turns(seed, epoch)
+        for block, end in zip(order.tolist(), ends.tolist(), strict=True):
+            size = int(self.firsts[block + 1] - self.firsts[block])
+            if end - size < index:
+                within = self.order(size, seed, epoch, block)[: index - end + size]
+                read[self.firsts[block] + within] = True
+        return read
+
+    def coverage(self, marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """int64 (documents,) twice, block by block: how many of the sequences that hold some of a document are
+        marked, and how many do."""
+        for number, part in enumerate(self._parts):
+            ends, _ = part.read()
+            block = self.block(number)
+            document = np.searchsorted(ends, block.starts, side="right")
+            sequence = np.repeat(np.arange(len(block.offsets) - 1), np.diff(block.offsets))
+            held = np.bincount(document, minlength=len(ends))
+            chosen = document[marked[self.firsts[number] + sequence]]
+            yield np.bincount(chosen, minlength=len(ends)), held
 
     def _turns(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the blocks in an epoch, and at which index each of them ends."""
@@ -187,6 +215,5 @@ class Sequences:
         )
 
 
-@lru_cache(maxsize=4)
 def _order(count: int, *key: int) -> np.ndarray:
     return np.random.default_rng(key).permutation(count)

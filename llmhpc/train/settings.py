@@ -1,11 +1,13 @@
 """Settings of training that are not the network's: how it is spread, and what each step does."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
+
+WEIGHTS_SUM = 1e-5  # so far from 1 may it be: weights are taken to the millionth
 
 
 class TensorMode(Enum):
@@ -33,7 +35,7 @@ class Decay(Enum):
 class Packing(Enum):
     """What a sequence holds: the next stretch of the tokens, or whole documents and padding (arXiv:2404.10830).
 
-    Attention sees the whole sequence either way.
+    Attention sees the whole sequence either way, unless there is ``Schedule.document_mask``.
     """
 
     stretches = "stretches"
@@ -72,6 +74,16 @@ class Parallel:
 
 
 @dataclass(kw_only=True, slots=True)
+class MixturePhase:
+    """The shares of the sources up to a step. A source that is not named is not read."""
+
+    until_step: int = 0  # the phase's last step; 0: the training's
+    weights: dict[str, float] = field(
+        default_factory=dict
+    )  # name in needs -> share of the sequences
+
+
+@dataclass(kw_only=True, slots=True)
 class Schedule:
     """What each optimizer step reads and how far it goes (AdamW, arXiv:1711.05101)."""
 
@@ -79,6 +91,8 @@ class Schedule:
     global_batch: int = 16  # sequences per step, over all processes
     sequence_length: int = 256
     packing: Packing = Packing.stretches
+    document_mask: bool = False  # attention and positions begin anew with each document
+    phases: list[MixturePhase] = field(default_factory=list)  # none: needs.tokens alone is read
     lr: float = 3e-3
     min_lr: float = 3e-4
     warmup_steps: int = 20
@@ -109,6 +123,12 @@ class Schedule:
                 f"decay_steps={self.decay_steps}: 1 or more with decay=wsd, 0 with the others"
             )
 
+        _check_phases(self.phases, self.steps)
+
+    def sources(self) -> list[str]:
+        """The names of the sources of a mixture."""
+        return sorted({name for phase in self.phases for name in phase.weights})
+
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step trains on."""
         return self.global_batch * self.sequence_length
@@ -134,3 +154,27 @@ class Schedule:
         else:
             left = 1 - done
         return self.min_lr + (self.lr - self.min_lr) * left
+
+
+def _check_phases(phases: list[MixturePhase], steps: int) -> None:
+    """Raise ConfigError unless phases follow each other to the last step, each with shares of one whole."""
+    before = 0
+    for place, phase in enumerate(phases):
+        key = f"phases.{place}"
+        if not phase.weights:
+            raise ConfigError(f"{key}.weights is not set: each source's share, as in {{web: 1}}")
+        for name, weight in phase.weights.items():
+            if weight < 0:
+                raise ConfigError(f"{key}.weights.{name}={weight:g}: 0 or more")
+        if abs((total := sum(phase.weights.values())) - 1) > WEIGHTS_SUM:
+            raise ConfigError(f"{key}.weights: their sum is {total:g}, 1 is right")
+        is_last = place == len(phases) - 1
+        if is_last and 0 < phase.until_step < steps:
+            raise ConfigError(
+                f"{key}.until_step={phase.until_step}: 0, the last phase has the rest"
+            )
+        if not is_last and not before < phase.until_step < steps:
+            raise ConfigError(
+                f"{key}.until_step={phase.until_step}: above {before} and below steps={steps}"
+            )
+        before = phase.until_step

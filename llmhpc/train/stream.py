@@ -16,6 +16,7 @@ from llmhpc.errors import ArtifactError
 from llmhpc.tokens.encode import batches_of, is_heldout, open_encoder
 from llmhpc.tokens.shards import numbered_lines, parse, shard_paths
 from llmhpc.train.data import Rows
+from llmhpc.train.positions import in_documents
 from llmhpc.train.settings import Schedule
 
 
@@ -41,6 +42,7 @@ class TextStream:
         self.shards, self.heldout_fraction = shard_paths(documents), heldout_fraction
         self.encoder = open_encoder(tokenizer, "auto")
         self.length, self.size = schedule.sequence_length, schedule.global_batch
+        self._document_end = self.encoder.eos_id if schedule.document_mask else None
         self.go_to({})
 
     def position(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class TextStream:
         rows = np.stack([self._sequence() for _ in range(self.size)])
         weights = np.ones((micro_batch, self.length), dtype=np.float32)
         for part in rows.reshape(-1, dp, micro_batch, self.length + 1)[:, dp_rank]:
-            yield Rows(part, weights)
+            yield Rows(part, weights, in_documents(part, self._document_end))
 
     def _sequence(self) -> np.ndarray:
         """int64 (length + 1,): the next sequence and the token behind it, where the one after it begins."""

@@ -2,6 +2,7 @@
 
 import math
 import signal
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from llmhpc.train import checkpoints, export
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine
 from llmhpc.train.metrics import Metrics, read_metrics
+from llmhpc.train.mixture import Mixture, open_batches
+from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
@@ -29,7 +32,8 @@ LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
 class Trainer:
     """One process of a training run; ``out`` is resumed from.
 
-    ``inputs`` has the role tokenizer, and tokens or documents, of which ``heldout_fraction`` is left out.
+    ``inputs`` has the role tokenizer, and tokens, or the sources of a mixture, or documents, of which
+    ``heldout_fraction`` is left out.
     """
 
     def __init__(
@@ -49,25 +53,31 @@ class Trainer:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
         self.wishes, self.checkpoint_every = wishes, checkpoint_every
-        self.batches: Batches | TextStream
-        if "documents" in inputs:
-            self.batches = text = TextStream(
-                inputs["documents"], inputs["tokenizer"], schedule, heldout_fraction
-            )
-            self.eos_id, vocab_size = text.encoder.eos_id, text.encoder.vocab_size
-        else:
-            tokens = TokenFiles(inputs["tokens"], split="train")
-            self.batches = Batches(tokens, schedule, task.seed)
-            self.eos_id, vocab_size = tokens.eos_id, tokens.vocab_size
+        self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
         if vocab_size != model.vocab_size:
+            of = inputs.get(self._sources()[0], inputs["tokenizer"])
             raise ArtifactError(
-                f"{inputs.get('tokens', inputs['tokenizer'])} has a vocabulary of {vocab_size}, the model "
-                f"one of {model.vocab_size}"
+                f"{of} has a vocabulary of {vocab_size}, the model one of {model.vocab_size}"
             )
         if task.process != place.rank:
             raise StageError(
                 f"process {task.process} of the step is process {place.rank} of training"
             )
+
+    def _sources(self) -> list[str]:
+        """The roles of the sets of tokens."""
+        return self.schedule.sources() or ["tokens"]
+
+    def _open(self, heldout_fraction: float) -> tuple[Batches | TextStream, int, int]:
+        """What is read, its eos and the size of its vocabulary."""
+        if "documents" in self.inputs:
+            place = self.inputs["documents"], self.inputs["tokenizer"]
+            text = TextStream(*place, self.schedule, heldout_fraction)
+            return text, text.encoder.eos_id, text.encoder.vocab_size
+        tokens = {name: TokenFiles(self.inputs[name]) for name in self._sources()}
+        batches = open_batches(tokens, self.schedule, self.task.seed)
+        first = tokens[self._sources()[0]]
+        return batches, first.eos_id, first.vocab_size
 
     def train(self, *, log_every: int) -> dict[str, Any]:
         """Every step that is left. Counts are those of the whole training; process 0 has them.
@@ -85,16 +95,10 @@ class Trainer:
             engine.before_update = saver.before_update
             if place.rank == 0:
                 write_json(self.out / LAYOUT, engine.describe())
-            for step in range(resumed + 1, self.schedule.steps + 1):
-                due = _is_due(step, log_every, self.schedule)
-                wish = self._step(engine, step, metrics if due else None)
-                if wish is Wish.STOP:
-                    raise StageError(f"step {step}: a newer start of this training has taken over")
-                if self._is_kept(step) or wish is not Wish.GO_ON:
-                    self._save(saver, step, metrics)
-                if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
-                    saver.wait()
-                    self._stop(step, metrics)
+            with closing(self._prefetch(engine, resumed)) as self.prefetch:
+                for step in range(resumed + 1, self.schedule.steps + 1):
+                    due = _is_due(step, log_every, self.schedule)
+                    self._go(engine, saver, step, metrics, due=due)
             saver.wait()
             dist.barrier()  # process 0 keeps the connection open until all are here
         if metrics is None:
@@ -102,6 +106,27 @@ class Trainer:
         checkpoints.keep_only(self.out, self._is_kept)
         metrics.close()
         return self._counts()
+
+    def _go(
+        self, engine: Engine, saver: Saver, step: int, metrics: Metrics | None, *, due: bool
+    ) -> None:
+        wish = self._step(engine, step, metrics if due else None)
+        if wish is Wish.STOP:
+            raise StageError(f"step {step}: a newer start of this training has taken over")
+        if self._is_kept(step) or wish is not Wish.GO_ON:
+            self._save(saver, step, metrics)
+        if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
+            saver.wait()
+            self._stop(step, metrics)
+
+    def _prefetch(self, engine: Engine, resumed: int) -> Prefetch:
+        share = {"dp": self.parallel.dp, "micro_batch": self.parallel.micro_batch}
+        return Prefetch(
+            lambda step: list(self.batches.micro_batches(step, dp_rank=engine.dp_rank, **share)),
+            self.batches.position,
+            first=resumed + 1,
+            last=self.schedule.steps,
+        )
 
     def _is_kept(self, step: int) -> bool:
         """True for the checkpoints that the artifact has; others are there until the next one."""
@@ -146,12 +171,7 @@ class Trainer:
         )
 
     def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> Wish:
-        rows = self.batches.micro_batches(
-            step,
-            dp_rank=engine.dp_rank,
-            dp=self.parallel.dp,
-            micro_batch=self.parallel.micro_batch,
-        )
+        rows = self.prefetch.rows(step)
         lr = self.schedule.learning_rate(step)
         result = engine.step(rows, lr, self.wishes.wish())
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
@@ -170,7 +190,7 @@ class Trainer:
             "step": step,
             "tokens": step * self.schedule.tokens_per_step(),
             "updates": saver.engine.updates,
-            "reading": self.batches.position(),
+            "reading": self.prefetch.position,
             "model": asdict(self.model),
             "layout": checkpoints.layout(self.parallel),
         }
@@ -202,9 +222,15 @@ class Trainer:
             "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
             "parameters": self.model.parameters(),
             "padding": round(self.batches.padding(), 4),
+            **self._epochs(),
             "first_loss": records[0]["loss"],
             "final_loss": records[-1]["loss"],
         }
+
+    def _epochs(self) -> dict[str, Any]:
+        if not isinstance(self.batches, Mixture):
+            return {}
+        return {"epochs": self.batches.epochs(self.schedule.steps)}
 
 
 def _is_due(step: int, log_every: int, schedule: Schedule) -> bool:

@@ -316,6 +316,61 @@ def test_reads_of_training_on_text_are_those_of_a_reading_in_order(made, ask):
         assert streamed["most"] == (span[0] < read)
 
 
+def windows_read(made, steps):
+    """By reading all steps: of each window of the tokens at which steps it was read."""
+    from llmhpc.train.data import Batches
+
+    schedule = settings("x", "y").stages["train"].schedule
+    batches = Batches(TokenFiles(made[1]["tokenize"]), schedule, seed=0)
+    read = [[] for _ in range(batches.count + 1)]  # the last one is never whole
+    for step in range(1, steps + 1):
+        for number in batches.numbers(step):
+            read[number].append(step)
+    return read
+
+
+def test_a_checkpoint_says_how_many_documents_it_has_seen(made, ask):
+    tokens = TokenFiles(made[1]["tokenize"])
+    status, told, _ = ask("--checkpoint", made[1]["train"] / "checkpoints" / "20")
+    (source,) = told["sources"]
+    assert (status, told["step"], told["steps"], told["tokens"]) == (0, "train", 20, 20 * 8 * 32)
+    assert (source["source"], source["step"], source["sequences"]) == ("tokens", "tokenize", 160)
+    assert source["epochs"] == pytest.approx(160 / source["of"], abs=1e-4)
+    read, counts, start = windows_read(made, 20), {"wholly": 0, "partly": 0, "never": 0}, 0
+    for end in tokens.ends().tolist():
+        times = [bool(read[n]) for n in range(start // 32, (end - 1) // 32 + 1)]
+        counts["wholly" if all(times) else "partly" if any(times) else "never"] += 1
+        start = end
+    assert source["documents"] == counts
+    assert counts["partly"] and counts["never"]
+
+
+def test_a_checkpoint_says_how_often_and_when_it_had_read_a_document(made, ask):
+    export = made[1]["train"] / "exports" / "000020"
+    read = windows_read(made, 20)
+    for position in (0, 3000, 7000):
+        _, found, _ = ask("token", position, "--checkpoint", export)
+        windows = range(found["start"] // 32, (found["start"] + found["tokens"] - 1) // 32 + 1)
+        (told,) = found["read"]
+        assert told["least"] == min(len(read[n]) for n in windows)
+        assert told["most"] == max(len(read[n]) for n in windows)
+        assert told["first"] == sorted({step for n in windows for step in read[n]})[:8]
+        (entry,) = ask("id", found["id"], "--checkpoint", export)[1]["found"]
+        assert entry["read"] == [told]
+
+
+def test_a_checkpoint_of_a_training_on_text_says_how_far_it_had_read(made, ask):
+    path = made[1]["train_text"] / "checkpoints" / "20"
+    (source,) = ask("--checkpoint", path)[1]["sources"]
+    state = json.loads((path / "state.json").read_text())["reading"]
+    assert (source["epoch"], source["line"]) == (state["epoch"], state["line"])
+    assert (made[1]["shuffle"] / "documents" / source["shard"]).is_file()
+    _, found, _ = ask("token", 0)
+    (entry,) = ask("id", found["id"], "--checkpoint", path)[1]["found"]
+    (told,) = entry["read"]
+    assert (told["step"], told["steps"], told["least"]) == ("train_text", 20, 1)
+
+
 def test_a_run_that_is_not_done_says_how_far_a_page_got(tmp_path, prose, ask):
     folder = tmp_path / "pages"
     folder.mkdir()
@@ -354,6 +409,9 @@ def test_a_wrong_call_is_one_line(made, ask, tmp_path):
         (("token", 1, "--step", "other"), 2, "--step other: one of tokenize-"),
         (("url", "x", "--processes", 0), 2, "--processes 0: 1 or more"),
         (("url", "x", "--run", "other"), 2, "run other: no launch below it"),
+        (("--checkpoint", 7), 2, "--checkpoint 7: one of 20 of train, 20 of train_text"),
+        (("--checkpoint", 20), 2, f"--checkpoint 20: one of {made[1]['train']}/checkpoints/20, "),
+        ((), 2, "token, url or id with a value, or --checkpoint"),
     ]:
         status, found, error = ask(*words)
         assert (status, found) == (expected, None)
@@ -362,9 +420,11 @@ def test_a_wrong_call_is_one_line(made, ask, tmp_path):
 
 
 def test_a_person_reads_lines(made, capsys):
-    for words in (["token", "99"], ["url", f"{SITE}/copy"], ["url", "https://no.org"]):
+    at = ["--checkpoint", str(made[1]["train"] / "checkpoints" / "20")]
+    for words in (["token", "99"], ["url", f"{SITE}/copy"], ["url", "https://no.org"], at):
         trace.main([*words, "--root", str(made[0])])
     said = capsys.readouterr().out
     assert "token 99 of train: " in said
     assert f"of {SITE}/0: " in said
+    assert "step 20 of train: 5,120 tokens\n  tokens (tokenize): 160 sequences" in said
     assert "https://no.org: in none of the run's steps" in said

@@ -19,6 +19,7 @@ from llmhpc.models import Model
 from llmhpc.planning.registry import revive
 from llmhpc.train.data import Rows
 from llmhpc.train.engine import Engine
+from llmhpc.train.positions import in_documents
 from llmhpc.train.processes import joined
 from llmhpc.train.settings import Parallel, Schedule
 
@@ -32,7 +33,8 @@ def main() -> None:
     schedule = revive(Schedule, settings["schedule"])
     shape = (parallel.micro_batch, schedule.sequence_length + 1)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape)
-    row = Rows(tokens, np.ones((shape[0], shape[1] - 1), dtype=np.float32))
+    positions = in_documents(tokens, 0 if schedule.document_mask else None)
+    row = Rows(tokens, np.ones((shape[0], shape[1] - 1), dtype=np.float32), positions)
     memory = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
     with (
         tempfile.TemporaryDirectory() as folder,

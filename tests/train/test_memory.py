@@ -20,6 +20,7 @@ WIDE = Llama(
     vocab_size=1000, hidden_size=512, layers=4, heads=8, kv_heads=4, intermediate_size=1400
 )
 WORDY = replace(WIDE, vocab_size=16000, kv_heads=8, intermediate_size=1024)  # logits weigh most
+SLIM = replace(WIDE, hidden_size=128, layers=2, heads=2, kv_heads=1, intermediate_size=350)
 BATCH = Schedule(global_batch=4, sequence_length=500)
 ONE = Parallel(micro_batch=2)
 HALF = Precision.bfloat16
@@ -36,6 +37,7 @@ MEASURED = {
     "dp2 zero bfloat16": (
         WIDE, Parallel(dp=2, micro_batch=1, zero_stage=1), replace(BATCH, precision=HALF),
     ),
+    "document mask": (SLIM, ONE, replace(BATCH, sequence_length=2000, document_mask=True)),
     "pp2": (WIDE, Parallel(pp=2, micro_batch=1), BATCH),
     "pp2 recompute": (WORDY, Parallel(pp=2, micro_batch=1, recompute=True), BATCH),
 }  # fmt: skip

@@ -112,9 +112,8 @@ def test_an_epoch_reads_every_sequence_once(blocks, lengths, capacity, epoch):
     assert sorted(order) == list(range(len(sequences)))
     ends = np.cumsum(lengths).tolist()
     holding = sequences.of_tokens(ends[-1] - lengths[-1], ends[-1])
-    index = len(order) // 2
-    before = sequences.read_before(5, epoch, index, holding)
-    assert before.tolist() == [number in order[:index] for number in holding.tolist()]
+    places = sequences.index_in(5, epoch, holding)
+    assert places.tolist() == [order.index(number) for number in holding.tolist()]
 
 
 def test_another_epoch_has_another_order_and_blocks_come_one_after_the_other(monkeypatch):

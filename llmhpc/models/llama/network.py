@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmhpc.kernels.attention import choose
+from llmhpc.kernels.documents import Documents
 from llmhpc.models import Split
 from llmhpc.models.llama import Config
 
@@ -41,9 +42,16 @@ def rotary_tables(
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x_SBND: torch.Tensor, theta: float) -> torch.Tensor:
-    """Rotary positions in Hugging Face's layout: component i turns with component i + D/2."""
+def rotate(
+    x_SBND: torch.Tensor, theta: float, positions_BS: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Rotary positions in Hugging Face's layout: component i turns with component i + D/2.
+
+    ``positions_BS``: int64, below S; not given, a token's position is its place in the sequence.
+    """
     cos, sin = rotary_tables(x_SBND.shape[0], x_SBND.shape[-1], theta, x_SBND.device, x_SBND.dtype)
+    if positions_BS is not None:
+        cos, sin = (table[positions_BS.transpose(0, 1)].squeeze(2) for table in (cos, sin))
     left, right = x_SBND.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
@@ -99,24 +107,29 @@ class Layer(nn.Module):
         )
         self.down = TensorParallelRowLinear(inner, width, **cut)
 
-    def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, hidden: torch.Tensor, documents: Documents | None = None
+    ) -> dict[str, torch.Tensor]:
         if self.recompute and torch.is_grad_enabled():
-            return {"hidden": checkpoint(self.compute, hidden, use_reentrant=False)}
-        return {"hidden": self.compute(hidden)}
+            return {"hidden": checkpoint(self.compute, hidden, documents, use_reentrant=False)}
+        return {"hidden": self.compute(hidden, documents)}
 
-    def compute(self, hidden: torch.Tensor) -> torch.Tensor:
+    def compute(self, hidden: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, H)."""
-        hidden = hidden + self.attention_out(self.attend(self.attention_norm(hidden)))
+        attended = self.attend(self.attention_norm(hidden), documents)
+        hidden = hidden + self.attention_out(attended)
         gate, up = self.gate_up(self.feed_forward_norm(hidden)).chunk(2, dim=-1)
         return hidden + self.down(F.silu(gate) * up)
 
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
+    def attend(self, x: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, N D)."""
+        positions_BS = None if documents is None else documents.positions_BS
         heads_SBND = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         qk, v = heads_SBND.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
-        q, k = rotate(qk, self.theta).split([self.heads, self.kv_heads], dim=2)
+        q, k = rotate(qk, self.theta, positions_BS).split([self.heads, self.kv_heads], dim=2)
         attention = choose(x.device.type, x.dtype, self.head_dim)
-        out_BSND = attention.attend(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
+        q, k, v = (part.transpose(0, 1) for part in (q, k, v))
+        out_BSND = attention.attend(q, k, v, documents)
         return out_BSND.transpose(0, 1).flatten(2)
 
 
@@ -162,7 +175,8 @@ class Llama(NanotronModel):
         both = {"model": model, "split": split}
         self.embedding = self._block(Embedding, both, {"input_ids"}, {"hidden"})
         self.layers = nn.ModuleList(
-            self._block(Layer, both, {"hidden"}, {"hidden"}) for _ in range(model.layers)
+            self._block(Layer, both, {"hidden", "documents"}, {"hidden"})
+            for _ in range(model.layers)
         )
         self.head = self._block(Head, both, {"hidden"}, {"logits"})
         self.loss = self._block(
@@ -185,11 +199,17 @@ class Llama(NanotronModel):
         input_ids: torch.Tensor | TensorPointer,
         label_ids: torch.Tensor | TensorPointer,
         label_weights: torch.Tensor | TensorPointer,
+        documents: Documents | None = None,
     ) -> dict[str, torch.Tensor | TensorPointer]:
-        """Token ids, their successors and the weights of these, each (B, S) or a pointer to the stage that has them."""
+        """Token ids, their successors and the weights of these, each (B, S) or a pointer to the stage that has them.
+
+        ``documents`` of the same micro-batch are there on every stage: nothing of them is sent.
+        """
+        here = self.parallel_context.pp_pg.rank()
         hidden = self.embedding(input_ids=input_ids)["hidden"]
         for layer in self.layers:
-            hidden = layer(hidden=hidden)["hidden"]
+            own = documents if layer.rank == here else TensorPointer(layer.rank)
+            hidden = layer(hidden=hidden, documents=own)["hidden"]
         logits = self.head(hidden=hidden)["logits"]
         labels = {"label_ids": label_ids, "label_weights": label_weights}
         return {"loss": self.loss(logits=logits, **labels)["loss"]}
