@@ -296,7 +296,7 @@ def _slot(text: np.ndarray, at: int, end: int, memory: Memory) -> np.int64:
 
 
 @njit
-def _holds(memory: Memory, slot: int, text: np.ndarray, at: int, size: int) -> bool:
+def _holds(memory: Memory, slot: np.int64, text: np.ndarray, at: int, size: int) -> bool:
     key = memory.keys[slot]
     if key[0] != size:
         return False
@@ -308,7 +308,7 @@ def _holds(memory: Memory, slot: int, text: np.ndarray, at: int, size: int) -> b
 
 @njit
 def _remember(
-    memory: Memory, slot: int, text: np.ndarray, at: int, size: int, ids: np.ndarray
+    memory: Memory, slot: np.int64, text: np.ndarray, at: int, size: int, ids: np.ndarray
 ) -> None:
     if size > memory.keys.shape[1] - 2 or len(ids) > memory.ids.shape[1]:
         return

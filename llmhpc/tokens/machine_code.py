@@ -9,10 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 from llvmlite import binding
 
+config: Any = numba.config  # its attributes are made when it is imported
 ROOM_BYTES = 1 << 20  # more than the machine code of a file takes
 
 
@@ -22,11 +24,11 @@ def kept(function: Callable) -> Callable:
     folder = writable(folders(source))
     if folder is None:
         return numba.njit(function)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)  # looked at by njit only
+    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)  # looked at by njit only
     try:
         return numba.njit(cache=True)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 def folders(source: Path) -> list[Path]:
@@ -36,8 +38,8 @@ def folders(source: Path) -> list[Path]:
         binding.get_host_cpu_features().flatten(),
     )  # fmt: skip
     name = f"numba-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
-    if numba.config.CACHE_DIR:
-        return [Path(numba.config.CACHE_DIR) / name]
+    if config.CACHE_DIR:
+        return [Path(config.CACHE_DIR) / name]
     user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return [source.parent / "__pycache__" / name, Path(user) / "llmhpc" / name]
 
