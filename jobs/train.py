@@ -4,7 +4,7 @@ By hand, as four processes of one machine:
     torchrun --nproc_per_node=4 -m llmhpc.step DIR
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +12,13 @@ from omegaconf import MISSING
 
 from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Stage, at_least, fraction
 from llmhpc.errors import ConfigError
+from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.task import Task
-from llmhpc.train import outlook
+from llmhpc.train import outlook, start
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
 
-DOCUMENTS = "documents"
+DOCUMENTS, START = "documents", "start"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,6 +38,8 @@ class Config(Stage):
     parallel: Parallel = field(default_factory=Parallel, metadata=NOT_IDENTITY)
     schedule: Schedule = field(default_factory=Schedule)
     heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
+    start_from: str = ""  # a train step's directory to go on from, in place of needs.start
+    start_step: int = 0  # which of its checkpoints; 0: its last
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     log_every: int = field(default=1, metadata=NOT_IDENTITY)  # steps
     # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
@@ -46,6 +49,9 @@ class Config(Stage):
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
         fraction(self, "heldout_fraction")
+        at_least(self, "start_step", 0)
+        if self.start_from:  # a job has another working directory
+            self.start_from = str(Path(self.start_from).absolute())
         at_least(self, "checkpoint_every", 1)
         at_least(self, "log_every", 1)
         at_least(self, "save_every_min", 0)
@@ -59,7 +65,8 @@ class Config(Stage):
     def _check_layout(self) -> None:
         parallel, nodes = self.parallel, self.resources.nodes
         self.model.check_split(tp=parallel.tp, pp=parallel.pp)
-        accumulation = self.schedule.accumulation(parallel)
+        self.schedule.accumulation(parallel)
+        accumulation = self.schedule.micro_batches(1, parallel)  # the smallest batch comes first
         alternating = parallel.pp_order is PipelineOrder.one_forward_one_backward
         if alternating and accumulation < parallel.pp - 1:
             raise ConfigError(
@@ -87,10 +94,10 @@ class Config(Stage):
         return self.parallel.processes()
 
     def optional_roles(self) -> dict[str, str]:
-        """What the tokens come from."""
-        return self.sources | {
-            name: "a step that writes tokens.json" for name in self.schedule.sources()
-        }
+        """What the tokens come from, and what was trained before."""
+        start = {"start": "a train step, which this one goes on from"}
+        mixed = {name: "a step that writes tokens.json" for name in self.schedule.sources()}
+        return self.sources | start | mixed
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError unless there is one source, and the model's vocabulary is the tokenizer's."""
@@ -108,9 +115,32 @@ class Config(Stage):
             raise ConfigError(
                 f"schedule.packing={self.schedule.packing.name}: stretches, with needs.documents; or needs.tokens"
             )
+        if "start" in played_by:
+            self._check_start(played_by["start"])
+
+    def _check_start(self, other: Stage) -> None:
+        """Raise ConfigError unless this training can go on from that of another step of the run."""
+        name = self.needs["start"]
+        if not isinstance(other, Config):
+            raise ConfigError(f"needs.start={name}: a train step, it is of kind {other.kind}")
+        if self.start_from:
+            raise ConfigError(f"start_from={self.start_from}: either it or needs.start={name}")
+        step = self.start_step or other.schedule.steps
+        if step > other.schedule.steps or (
+            step % other.checkpoint_every and step != other.schedule.steps
+        ):
+            raise ConfigError(
+                f"start_step={step}: a multiple of checkpoint_every={other.checkpoint_every} of {name}, or its"
+                f" last, {other.schedule.steps}"
+            )
+        source = start.source_of(other.needs, other.schedule, other.heldout_fraction)
+        there = start.traits(other.schedule, step, source)
+        state = {"step": step, "model": asdict(other.model), "data": there}
+        source = start.source_of(self.needs, self.schedule, self.heldout_fraction)
+        start.check(state, name, self.model, self.schedule, source)
 
     def _check_mixture(self, played_by: dict[str, Stage]) -> None:
-        inputs = sorted(played_by.keys() - self.roles.keys())
+        inputs = sorted(played_by.keys() - self.roles.keys() - {START})
         sources = self.schedule.sources()
         for place, phase in enumerate(self.schedule.phases):
             if unknown := sorted(phase.weights.keys() - set(inputs)):
@@ -121,9 +151,9 @@ class Config(Stage):
             raise ConfigError(
                 f"needs.{unread[0]}={self.needs.get(unread[0])}: one of schedule.phases, {', '.join(sources)}"
             )
-        if DOCUMENTS in sources:
+        if taken := sorted({DOCUMENTS, START} & set(sources)):
             raise ConfigError(
-                f"needs.{DOCUMENTS}: a name that is for text; another one in a mixture"
+                f"needs.{taken[0]}: a name for something else; another one in a mixture"
             )
 
     def foresee(
@@ -132,32 +162,52 @@ class Config(Stage):
         """Memory, tokens and the time between checkpoints."""
         run = (self.model, self.parallel, self.schedule)
         return [
+            *self._foresee_start(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
             *outlook.data(inputs, self.model, self.schedule),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 
+    def _foresee_start(self, inputs: dict[str, Path]) -> list[Finding]:
+        """Of a start that is on disk already."""
+        if not self.start_from:
+            return []
+        try:
+            folder = start.Start(Path(self.start_from), self.start_step).checkpoint()
+            source = start.source_of(inputs, self.schedule, self.heldout_fraction)
+            state = read_json(folder / "state.json")
+            start.check(state, self.start_from, self.model, self.schedule, source)
+        except ConfigError as error:
+            return [Finding(str(error))]
+        return []
+
     def will_write(self, input_bytes: int) -> Footprint:
         """Every checkpoint is kept, with its export."""
-        return outlook.footprint(self.model, self.parallel, self.schedule, self.checkpoint_every)
+        steps = self.schedule.steps - self.start_step
+        return outlook.footprint(
+            self.model, self.parallel, self.schedule, steps, self.checkpoint_every
+        )
 
     def expected_seconds(self, out: Path) -> float | None:
         """Steps times the seconds of one in this run or one like it."""
         measured = outlook.seconds_per_step(out, self.model, self.parallel, self.schedule)
-        return self.schedule.steps * measured[0] if measured else None
+        return (self.schedule.steps - self.start_step) * measured[0] if measured else None
 
     def tokens(self) -> int:
-        """Tokens of all steps."""
-        return self.schedule.steps * self.schedule.tokens_per_step()
+        """Tokens of all steps behind ``start_step``."""
+        return self.schedule.tokens_at(self.schedule.steps) - self.schedule.tokens_at(
+            self.start_step
+        )
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Train to the last step, from the newest whole checkpoint in ``out`` if there is one."""
+    """Train to the last step, from the newest whole checkpoint in ``out``, else from the start if there is one."""
     from llmhpc.train.processes import joined
     from llmhpc.train.trainer import Trainer
     from llmhpc.train.wishes import Wishes
 
     limit_s, mtbf_s = 60 * cfg.resources.timeout_min, 3600 * cfg.hours_between_failures
+    home = inputs.get("start") or (Path(cfg.start_from) if cfg.start_from else None)
     wishes = Wishes(task, 60 * cfg.save_every_min, limit_s, mtbf_s)
     with joined(cfg.processes(), cfg.resources, out / "work") as place, wishes:
         trainer = Trainer(
@@ -169,6 +219,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             task=task,
             place=place,
             wishes=wishes,
+            start=start.Start(home, cfg.start_step) if home else None,
             checkpoint_every=cfg.checkpoint_every,
             heldout_fraction=cfg.heldout_fraction,
         )

@@ -62,7 +62,9 @@ def _row(name: str, home: Path, queue: claim.Queue) -> dict[str, Any]:
         row |= {"state": state.word, "note": state.note, "log": state.log}
     row |= {"seconds": manifest.get("seconds"), "counts": manifest.get("counts")}
     cost = ledger.of_step(home)
-    tokens = (row["counts"] or {}).get("tokens") or _tokens_so_far(home)
+    counts = row["counts"] or {}
+    trained_here = counts.get("tokens", 0) - counts.get("tokens_before", 0)
+    tokens = trained_here or _tokens_so_far(home)
     return row | {"cost": cost._asdict(), "per_billion_tokens": ledger.per_billion(cost, tokens)}
 
 

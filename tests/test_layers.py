@@ -42,6 +42,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "launch": RECORDS | {"display", "executors", "preflight"},
     "status": RECORDS | {"display", "scheduler", "step"},
     "logs": RECORDS,
+    "compare": {"errors", "files", "handoff", "report"},
     "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
     "trace": {"errors", "tracing"},
     "reshard": RECORDS | {"models", "train"},

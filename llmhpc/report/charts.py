@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -91,6 +93,16 @@ def chart(
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
     return _inline(file.getvalue(), name, title)
+
+
+def save(path: Path, draw: Callable[..., None], *, inches: float = 3.4) -> None:
+    """A drawing as a file of its own, .svg or .png, on white; ``draw`` is called with the axes."""
+    with _style():
+        figure = Figure(figsize=(WIDTH_INCHES, inches), dpi=160)
+        FigureCanvasAgg(figure)
+        draw(figure.subplots())
+        metadata = NO_METADATA if path.suffix == ".svg" else None
+        figure.savefig(path, metadata=metadata, facecolor="white")
 
 
 def token_axis(axes: Axes, label: str = "training tokens") -> None:

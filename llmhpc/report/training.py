@@ -12,7 +12,7 @@ from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Training"
-METRICS = "metrics.jsonl"
+METRICS, BAD_STEPS = "metrics.jsonl", "bad_steps.json"
 SMOOTHED_SHARE = 25  # the smooth line is a mean over this part of the run, one 25th
 POINTS = 1500  # drawn of the raw line, at most
 
@@ -28,6 +28,8 @@ class Course:
     window: int  # logged steps that a point of the smooth line is the mean of; odd
     uniform_loss: float | None  # ln(vocabulary): what a model that knows nothing gets
     seconds: float  # of training itself
+    skipped: list[int]  # steps that were not made: their loss was not finite, or a spike
+    rolled_back: list[tuple[int, int]]  # from a bad step, to the step of a checkpoint
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
@@ -40,6 +42,8 @@ def _course(step: Made, history: History) -> Course | None:
     records = [
         record for record in step.json_lines(METRICS) if "loss" in record and "tokens" in record
     ]
+    skipped = [record["step"] for record in records if record.get("skipped")]
+    records = [record for record in records if not record.get("skipped")]
     if not records:
         return None
     window = len(records) // SMOOTHED_SHARE // 2 * 2 + 1
@@ -68,7 +72,20 @@ def _course(step: Made, history: History) -> Course | None:
             )
         )
     seconds = records[-1].get("seconds", step.seconds)
-    return Course(step=step, charts=drawn, window=window, uniform_loss=uniform, seconds=seconds)
+    back = [
+        (entry["step"], entry["to"])
+        for entry in step.json(BAD_STEPS) or []
+        if entry["action"] == "roll_back"
+    ]
+    return Course(
+        step=step,
+        charts=drawn,
+        window=window,
+        uniform_loss=uniform,
+        seconds=seconds,
+        skipped=skipped,
+        rolled_back=back,
+    )
 
 
 def _uniform_loss(step: Made, history: History) -> float | None:

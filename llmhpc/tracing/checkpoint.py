@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from llmhpc.config import Stage
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json
@@ -54,6 +56,15 @@ def _steps_of(training: Node) -> list[int]:
     return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
 
 
+def newest_of(training: Node) -> Checkpoint | None:
+    """The newest checkpoint of a training, if there is one."""
+    folder = training.home / "checkpoints"
+    step = read_json(folder / "latest.txt")
+    if step is None or not (folder / f"{step}" / "state.json").is_file():
+        return None
+    return Checkpoint(training, int(step))
+
+
 def reading(one: Checkpoint) -> dict[str, Any]:
     """Where a training on text had got to. Raises ArtifactError if the checkpoint itself is gone."""
     if (state := read_json(_folder(one) / "state.json")) is None:
@@ -68,11 +79,15 @@ def roles_of(training: Node) -> list[str]:
     return [role for role in sources if role in training.inputs]
 
 
-def batches_of(training: Node) -> Batches:
-    """What a training on tokens reads."""
+def batches_of(training: Node, at: Checkpoint | None = None) -> Batches:
+    """What a training on tokens reads, without what ``at``, else its newest checkpoint, knows to be left out."""
     schedule = revive(Stage, training.config).schedule
     tokens = {role: TokenFiles(training.inputs[role]) for role in roles_of(training)}
-    return open_batches(tokens, schedule, training.seed)
+    batches = open_batches(tokens, schedule, training.seed)
+    known = at or newest_of(training)
+    state = known and read_json(_folder(known) / "state.json")
+    batches.left_out = (state or {}).get("watch", {}).get("left_out", [])
+    return batches
 
 
 def seen(flow: Flow, one: Checkpoint) -> dict[str, Any]:
@@ -80,13 +95,15 @@ def seen(flow: Flow, one: Checkpoint) -> dict[str, Any]:
     training, step = one
     schedule = revive(Stage, training.config).schedule
     told: dict[str, Any] = {"step": training.name, "steps": step}
-    told["tokens"] = step * schedule.tokens_per_step()
+    told["tokens"] = schedule.tokens_at(step)
     if not roles_of(training):
         return told | {"sources": [_of_text(flow, one)]}
-    batches = batches_of(training)
-    drawn = batches.drawn_by(step)
-    return told | {
-        "sources": [
+    batches = batches_of(training, one)
+    drawn, stretches = batches.drawn_by(step), batches.stretches(step)
+    told["sources"] = []
+    for role, source in batches.sources.items():
+        read = [tuple(batches.before(number)[role] for number in pair) for pair in stretches]
+        told["sources"].append(
             {
                 "source": role,
                 "step": _name(flow, training.inputs[role]),
@@ -94,11 +111,10 @@ def seen(flow: Flow, one: Checkpoint) -> dict[str, Any]:
                 "of": source.count,
                 "tokens": drawn[role] * batches.length,
                 "epochs": round(drawn[role] / source.count, 4),
-                "documents": documents_seen(source, drawn[role]),
+                "documents": documents_seen(source, read),
             }
-            for role, source in batches.sources.items()
-        ]
-    }
+        )
+    return told
 
 
 def _of_text(flow: Flow, one: Checkpoint) -> dict[str, Any]:
@@ -112,10 +128,19 @@ def _name(flow: Flow, home: Path) -> str:
     return flow.nodes[home].name if home in flow.nodes else home.name
 
 
-def documents_seen(source: Source, drawn: int) -> dict[str, int]:
-    """How many documents of a source ``drawn`` sequences hold wholly, in part and not at all."""
-    epochs, rest = divmod(drawn, source.count)
-    read = source.sequences.read_in(source.seed, 0, source.count if epochs else rest)
+def documents_seen(source: Source, stretches: list[tuple[int, ...]]) -> dict[str, int]:
+    """How many documents of a source are wholly, in part and not at all in its sequences from where to where."""
+    read = np.zeros(source.count, dtype=bool)
+    for begin, end in stretches:
+        for epoch in range(begin // source.count, -(-end // source.count)):
+            if read.all():
+                break
+            inside = (number - epoch * source.count for number in (begin, end))
+            first, stop = (min(max(0, number), source.count) for number in inside)
+            before, behind = (
+                source.sequences.read_in(source.seed, epoch, index) for index in (first, stop)
+            )
+            read |= behind & ~before
     counts = {"wholly": 0, "partly": 0, "never": 0}
     for marked, held in source.sequences.coverage(read):
         wholly, never = int((marked == held).sum()), int((marked == 0).sum())

@@ -5,10 +5,9 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
-from llmhpc.files import read_json
 from llmhpc.tokens.encode import is_heldout
 from llmhpc.tokens.shards import shard_paths
-from llmhpc.tracing.checkpoint import Checkpoint, batches_of, reading, roles_of
+from llmhpc.tracing.checkpoint import Checkpoint, batches_of, newest_of, reading, roles_of
 from llmhpc.tracing.flow import Flow, Node
 from llmhpc.train.data import Batches
 
@@ -27,9 +26,8 @@ def times_read(
         roles = [role for role in roles_of(training) if training.inputs[role] == node.home]
         if not roles or not (steps := at.step if at else _steps(training.home)):
             continue
-        batches = batches_of(training)
-        drawn = batches.drawn_by(steps)
-        times = [batches.sources[role].times_read(start, stop, drawn[role]) for role in roles]
+        batches = batches_of(training, at)
+        times = [batches.times_read(role, start, stop, steps) for role in roles]
         least, most = map(sum, zip(*times, strict=True))
         first = {step for role in roles for step in first_steps(batches, role, start, stop, steps)}
         told = {"step": training.name, "steps": steps, "least": least, "most": most}
@@ -39,16 +37,22 @@ def times_read(
 
 def first_steps(batches: Batches, role: str, start: int, stop: int, steps: int) -> list[int]:
     """The first FIRST_STEPS of the steps that read some of the tokens of one document, rising."""
-    source, drawn = batches.sources[role], batches.drawn_by(steps)[role]
+    source = batches.sources[role]
+    drawn = batches.before(batches.stretches(steps)[-1][1])[role]
     holding = source.sequences.of_tokens(start, stop)
     holding = holding[holding < source.count]
     found: set[int] = set()
     for epoch in range(-(-drawn // source.count) if len(holding) else 0):
         indices = source.sequences.index_in(source.seed, epoch, holding) + epoch * source.count
         for index in indices[indices < drawn].tolist():
-            # of all counts of steps the first behind which more than ``index`` sequences are drawn
-            counts = range(steps + 1)
-            found.add(bisect_right(counts, index, key=lambda n: batches.drawn_by(n)[role]))
+            # of all steps the first behind which more than ``index`` sequences of the source are drawn
+            behind = range(2, steps + 2)
+            step = 1 + bisect_right(
+                behind, index, key=lambda step: batches.before(batches.first(step))[role]
+            )
+            end = batches.first(step) + batches.schedule.batch(step)
+            if index < batches.before(end)[role]:  # else it was left out behind the step
+                found.add(step)
         if len(found) >= FIRST_STEPS:
             break
     return sorted(found)[:FIRST_STEPS]
@@ -62,7 +66,7 @@ def times_streamed(
     for training in [at.training] if at else flow.of_kind("train"):
         if training.inputs.get("documents") != home:
             continue
-        newest = at or _newest(training)
+        newest = at or newest_of(training)
         if newest is None or is_heldout(identity, training.config["heldout_fraction"]):
             continue
         where = reading(newest)
@@ -72,14 +76,6 @@ def times_streamed(
         times = {"least": where["epoch"] + begun, "most": where["epoch"] + (begun or partly)}
         found.append({"step": training.name, "steps": newest.step, **times})
     return found
-
-
-def _newest(training: Node) -> Checkpoint | None:
-    folder = training.home / "checkpoints"
-    step = read_json(folder / "latest.txt")
-    if step is None or not (folder / f"{step}" / "state.json").is_file():
-        return None
-    return Checkpoint(training, int(step))
 
 
 def _steps(home: Path) -> int:

@@ -99,25 +99,31 @@ def remove_partial(out: Path) -> None:
         shutil.rmtree(path)
 
 
-def newest(out: Path, *, rank: int, device: torch.device) -> tuple[int, str]:
-    """The newest checkpoint of which every byte is as written, 0 if there is none, and a token of this start.
+def newest(
+    out: Path, *, rank: int, device: torch.device, wanted: Callable[[int], bool] = lambda step: True
+) -> tuple[int, str]:
+    """The newest ``wanted`` checkpoint of which every byte is as written, 0 if there is none, and a token of this start.
 
     All processes call this together: each reads its share of the files.
     """
     found: list[Any] = [[], ""]
-    size = dist.get_world_size()
     if rank == 0:
         remove_partial(out)
-        found = [whole_steps(out)[::-1], secrets.token_hex(4)]
+        found = [list(filter(wanted, whole_steps(out)))[::-1], secrets.token_hex(4)]
     dist.broadcast_object_list(found, src=0, device=device)
     steps, token = found
     for step in steps:
-        folder = out / CHECKPOINTS / str(step)
-        share = torch.tensor(not _passed_over(folder, (rank, size)), device=device).int()
-        dist.all_reduce(share, op=dist.ReduceOp.MIN)
-        if share.item():
+        if is_sound(out / CHECKPOINTS / str(step), rank=rank, device=device):
             return step, token
     return 0, token
+
+
+def is_sound(folder: Path, *, rank: int, device: torch.device) -> bool:
+    """Whether every byte of a checkpoint is as written. All processes call this together: each reads its share."""
+    found = _passed_over(folder, (rank, dist.get_world_size()))
+    good = torch.tensor(int(not found), device=device)
+    dist.all_reduce(good, op=dist.ReduceOp.MIN)
+    return bool(good.item())
 
 
 def _passed_over(folder: Path, bytes_of: tuple[int, int] | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,16 +99,14 @@ class Source:
         """The sequence that is drawn at ``index``, counted from 0 over all epochs."""
         return self.sequences.drawn(self.seed, *divmod(index, self.count))
 
-    def times_read(self, start: int, stop: int, drawn: int) -> tuple[int, int]:
-        """How often ``drawn`` sequences hold the tokens of one document, ``start`` to ``stop``, at least and at most.
+    def times(self, numbers: np.ndarray, drawn: int) -> np.ndarray:
+        """How often each of some sequences (of one document) is among the first ``drawn``.
 
-        Tokens behind the last whole window are never read.
+        What lies behind the last whole window is never read.
         """
-        holding = self.sequences.of_tokens(start, stop)
         epochs, rest = divmod(drawn, self.count)
-        begun = self.sequences.index_in(self.seed, epochs, holding) < rest
-        times = np.where(holding < self.count, epochs + begun, 0)
-        return int(times.min()), int(times.max())
+        begun = self.sequences.index_in(self.seed, epochs, numbers) < rest
+        return np.where(numbers < self.count, epochs + begun, 0)
 
 
 class Batches:
@@ -127,8 +126,9 @@ class Batches:
         self.sequences, self.count = source.sequences, source.count
 
     def _take(self, schedule: Schedule, sources: dict[str, Source], eos_id: int) -> None:
-        self.length, self.size = schedule.sequence_length, schedule.global_batch
+        self.length, self.schedule = schedule.sequence_length, schedule
         self.sources = sources
+        self.left_out: list[list[int]] = []  # [step, sequences that are not read behind it]
         self._document_end = eos_id if schedule.document_mask else None
 
     def position(self) -> dict[str, Any]:
@@ -144,15 +144,52 @@ class Batches:
         count = sum(source.count for source in self.sources.values())
         return max(0.0, 1 - held / (count * self.length))
 
+    def first(self, step: int) -> int:
+        """The first sequence of step ``step`` (from 1), of all that there are in a training, from 0."""
+        left_out = sum(sequences for after, sequences in self.left_out if after < step)
+        return self.schedule.sequences_before(step) + left_out
+
+    def stretches(self, steps: int) -> list[tuple[int, int]]:
+        """From which to which sequence ``steps`` steps read: all in one, if none are left out."""
+        cuts = sorted({after for after, _ in self.left_out if 0 < after < steps})
+        return [
+            (self.first(begun + 1), self.first(end) + self.schedule.batch(end))
+            for begun, end in pairwise([0, *cuts, steps])
+            if end
+        ]
+
     def drawn(self, step: int) -> list[tuple[Source, int]]:
-        """The sequences of step ``step`` (from 1), ``global_batch`` of them, each with its source."""
-        (source,) = self.sources.values()
-        first = (step - 1) * self.size
-        return [(source, source.number(index)) for index in range(first, first + self.size)]
+        """The sequences of step ``step`` (from 1), as many as its batch has, each with its source."""
+        first = self.first(step)
+        return [
+            (self.sources[name], self.sources[name].number(index))
+            for name, index in self._of(first, first + self.schedule.batch(step))
+        ]
+
+    def _of(self, first: int, stop: int) -> list[tuple[str, int]]:
+        """For the sequences ``first`` to ``stop`` the source of each, and how many it gave before."""
+        return [(ONLY, index) for index in range(first, stop)]
+
+    def before(self, number: int) -> dict[str, int]:
+        """How many of the sequences before ``number`` each source gives."""
+        return {ONLY: number}
 
     def drawn_by(self, steps: int) -> dict[str, int]:
-        """How many sequences ``steps`` steps draw from each source."""
-        return {ONLY: steps * self.size}
+        """How many sequences ``steps`` steps read from each source."""
+        both = [(self.before(begin), self.before(end)) for begin, end in self.stretches(steps)]
+        return {
+            name: sum(after[name] - before[name] for before, after in both) for name in self.sources
+        }
+
+    def times_read(self, role: str, start: int, stop: int, steps: int) -> tuple[int, int]:
+        """How often ``steps`` steps read the tokens of one document of a source, at least and at most."""
+        source = self.sources[role]
+        holding = source.sequences.of_tokens(start, stop)
+        times = np.zeros(len(holding), dtype=np.int64)
+        for begin, end in self.stretches(steps):
+            times += source.times(holding, self.before(end)[role])
+            times -= source.times(holding, self.before(begin)[role])
+        return int(times.min()), int(times.max())
 
     def numbers(self, step: int) -> list[int]:
         """The sequences of step ``step``, each by its number in its source."""
@@ -164,8 +201,8 @@ class Batches:
         """This replica's share of the step."""
         drawn = self.drawn(step)
         labels = sum(source.sequences.labels(number) for source, number in drawn)
-        scale = np.float32(self.size * self.length / max(1, labels))
-        share = np.arange(self.size).reshape(-1, dp, micro_batch)[:, dp_rank]
+        scale = np.float32(len(drawn) * self.length / max(1, labels))
+        share = np.arange(len(drawn)).reshape(-1, dp, micro_batch)[:, dp_rank]
         for part in share.tolist():
             sequences = (drawn[place] for place in part)
             rows = (source.sequences.row(number) for source, number in sequences)

@@ -1,6 +1,5 @@
 """The network and nanotron's pipeline over the processes of a layout, the optimizer, and one step of them."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_pa
 
 from llmhpc.kernels.documents import Documents
 from llmhpc.models import Model, Split, architecture
+from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
 from llmhpc.train.optimizer import Optimizer
 from llmhpc.train.pieces import Shards
@@ -35,12 +35,15 @@ PIPELINES = {
     PipelineOrder.all_forward_all_backward: AllForwardAllBackwardPipelineEngine,
 }
 
+ANY = Bounds()  # whatever is finite
+
 
 class StepResult(NamedTuple):
     """Mean loss of the global batch (nats per label that counts) and the gradient's norm before clipping."""
 
     loss: float
     grad_norm: float
+    made: bool = True  # whether the weights were updated
     wishes: int = 0  # the largest ``wish`` of all processes
 
 
@@ -92,18 +95,27 @@ class Engine:
             **self.network.choices(),
         }
 
-    def step(self, rows: Iterable[Rows], lr: float, wish: int = 0) -> StepResult:
-        """One optimizer step on the micro-batches of this replica; none where the gradient's norm is not finite.
+    def step(
+        self,
+        rows: Iterable[Rows],
+        lr: float,
+        wish: int = 0,
+        micro_batches: int | None = None,
+        bounds: Bounds = ANY,
+    ) -> StepResult:
+        """One optimizer step on the micro-batches of this replica; none where loss or norm are beyond ``bounds``.
 
         Every process gets the same result. ``wish`` is what this process would like all to do after the step; a
-        larger one wins. The host waits for the device once, at the end.
+        larger one wins; ``micro_batches`` is how many there are, unless as many as the whole global batch has. The
+        host waits for the device once, at the end.
         """
-        self.optimizer.begin()
+        micro_batches = micro_batches or self.micro_batches
+        self.optimizer.begin(micro_batches)
         outputs = self.pipeline.train_batch_iter(
             model=self.network,
             pg=self.context.pp_pg,
             batch=self._inputs(rows),
-            nb_microbatches=self.micro_batches,
+            nb_microbatches=micro_batches,
             grad_accumulator=None,
         )
         if isinstance(self.p2p, backend.GlooP2P):
@@ -112,13 +124,17 @@ class Engine:
         squares = self.optimizer.squares()
         dist.all_reduce(squares, group=self.optimizer.norm_group)
         norm = squares.sqrt()
+        loss = self._mean_loss(outputs)
+        good = loss.isfinite() & norm.isfinite()
+        good &= (loss <= bounds.loss) & (norm <= bounds.grad_norm)
+        # what one process refuses all do: norms of replicas may differ in the last bit
+        votes = torch.stack([(~good).double(), torch.full_like(norm, wish)])
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
         self.before_update()
-        self.optimizer.update(norm, lr)
-        wishes = torch.tensor(wish, device=self.place.device, dtype=torch.float64)
-        dist.all_reduce(wishes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
-        loss, grad_norm, largest = torch.stack([self._mean_loss(outputs), norm, wishes]).tolist()
-        self.updates += math.isfinite(grad_norm)
-        return StepResult(loss, grad_norm, int(largest))
+        self.optimizer.update(norm, lr, votes[0])
+        mean, grad_norm, refused, largest = torch.stack([loss, norm, *votes]).tolist()
+        self.updates += not refused
+        return StepResult(mean, grad_norm, not refused, int(largest))
 
     def _build(self, model: Model) -> NanotronModel:
         split = Split(

@@ -51,7 +51,7 @@ def write_index(out: Path, schedule: Schedule) -> None:
     entries = [
         {
             "step": int(folder.name),
-            "tokens": int(folder.name) * schedule.tokens_per_step(),
+            "tokens": schedule.tokens_at(int(folder.name)),
             "path": str(folder.relative_to(out)),
         }
         for folder in _folders(out)

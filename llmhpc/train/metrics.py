@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from llmhpc.task import Task
+from llmhpc.train.settings import Schedule
 
 JSONL = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -24,10 +25,8 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 class Metrics:
     """Records of logged steps. Those beyond ``resumed_step`` are dropped: these steps are made again."""
 
-    def __init__(
-        self, out: Path, task: Task, *, steps: int, tokens_per_step: int, resumed_step: int
-    ) -> None:
-        self.task, self.steps, self.tokens_per_step = task, steps, tokens_per_step
+    def __init__(self, out: Path, task: Task, *, schedule: Schedule, resumed_step: int) -> None:
+        self.task, self.schedule = task, schedule
         kept = [record for record in read_metrics(out) if record["step"] <= resumed_step]
         partial = out / f".{JSONL}.partial"
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
@@ -38,21 +37,25 @@ class Metrics:
         self.started = self.last_time = time.monotonic()
         self.last_step = resumed_step
 
-    def log(self, *, step: int, **values: float) -> None:
-        """Write one step's record. Speed is that since the record before, saving included."""
+    def log(self, *, step: int, **values: float | None) -> None:
+        """Write one step's record; None where a value is not finite. Speed is that since the record before, saving
+        included."""
         now = time.monotonic()
-        tokens = (step - self.last_step) * self.tokens_per_step
-        record: dict[str, Any] = {"step": step, "tokens": step * self.tokens_per_step, **values}
-        record["tokens_per_second"] = round(tokens / (now - self.last_time), 1)
+        tokens = self.schedule.tokens_at(step)
+        since = tokens - self.schedule.tokens_at(self.last_step)
+        record: dict[str, Any] = {"step": step, "tokens": tokens, **values}
+        record["tokens_per_second"] = round(since / (now - self.last_time), 1)
         record["seconds"] = round(self.seconds_before + now - self.started, 3)
         self.last_time, self.last_step = now, step
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         for name in record.keys() - {"step", "tokens", "seconds"}:
-            self.board.add_scalar(name, record[name], step)
+            if record[name] is not None:
+                self.board.add_scalar(name, record[name], step)
         speed = record["tokens_per_second"] / 1000
-        note = f"loss {record['loss']:.2f}, {speed:.1f}k tokens/s"
-        self.task.progress(step, self.steps, "steps", note=note)
+        loss = "not finite" if record["loss"] is None else f"{record['loss']:.2f}"
+        note = f"loss {loss}, {speed:.1f}k tokens/s"
+        self.task.progress(step, self.schedule.steps, "steps", note=note)
 
     def sync(self) -> None:
         """Force what was logged to disk; a checkpoint must not be ahead of it."""

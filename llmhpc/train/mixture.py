@@ -23,19 +23,15 @@ class Mixture(Batches):
         for name in (first, *others):
             _check(name, first, tokens, schedule, sources[name].count)
         self._take(schedule, sources, tokens[first].eos_id)
-        self.shares = Shares(schedule.phases, schedule.global_batch, seed)
+        self.shares = Shares(schedule, seed)
 
-    def drawn(self, step: int) -> list[tuple[Source, int]]:
-        """The sequences of step ``step`` (from 1), ``global_batch`` of them, each with its source."""
-        first = (step - 1) * self.size
-        return [
-            (self.sources[name], self.sources[name].number(index))
-            for name, index in self.shares.of(first, first + self.size)
-        ]
+    def _of(self, first: int, stop: int) -> list[tuple[str, int]]:
+        """For the sequences ``first`` to ``stop`` the source of each, and how many it gave before."""
+        return self.shares.of(first, stop)
 
-    def drawn_by(self, steps: int) -> dict[str, int]:
-        """How many sequences ``steps`` steps draw from each source."""
-        return self.shares.before(steps * self.size)
+    def before(self, number: int) -> dict[str, int]:
+        """How many of the sequences before ``number`` each source gives."""
+        return self.shares.before(number)
 
     def epochs(self, steps: int) -> dict[str, float]:
         """How often ``steps`` steps go through each source."""

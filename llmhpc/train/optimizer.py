@@ -93,7 +93,6 @@ class Optimizer:
         self.clip_norm = schedule.clip_norm or float("inf")
         self.zero = bool(parallel.zero_stage) and parallel.dp > 1
         self.replicas, self.rank = parallel.dp, dist.get_rank()
-        self.micro_batches = schedule.accumulation(parallel)
         share = (parallel.dp, dist.get_rank(context.dp_pg)) if self.zero else (1, 0)
         self.buckets = [Bucket(kind, named, *share) for kind, named in self._grouped()]
         self.half = schedule.precision is not Precision.float32
@@ -161,11 +160,11 @@ class Optimizer:
             part.parameter.grad = gradient
         part.parameter.register_post_accumulate_grad_hook(arrived)
 
-    def begin(self) -> None:
-        """Forget the last step's gradients."""
+    def begin(self, micro_batches: int) -> None:
+        """Forget the last step's gradients; as many backward passes are to come."""
         for bucket in self.buckets:
             bucket.gradients.zero_()
-        self._missing = [len(bucket.parts) * self.micro_batches for bucket in self.buckets]
+        self._missing = [len(bucket.parts) * micro_batches for bucket in self.buckets]
         self._next = len(self.buckets) - 1
 
     def _meet_those_ready(self) -> None:
@@ -214,14 +213,14 @@ class Optimizer:
         """One replica's processes, or all where each replica has another share."""
         return self.context.world_pg if self.zero else self.context.mp_pg
 
-    def update(self, norm: torch.Tensor, lr: float) -> None:
-        """One step of AdamW (arXiv:1711.05101), with gradients cut to the limit; none where ``norm`` is not finite.
+    def update(self, norm: torch.Tensor, lr: float, refused: torch.Tensor) -> None:
+        """One step of AdamW (arXiv:1711.05101), with gradients cut to the limit; none where ``refused`` is not 0.
 
         Decided on the device, which nothing here waits for.
         """
         # what torch.amp.GradScaler sets: gradients are divided by the one, and not used if the other is 1
         scale = ((norm + SMALLEST_NORM) / self.clip_norm).clamp(min=1.0).float()
-        vars(self.adam).update(grad_scale=scale, found_inf=(~norm.isfinite()).float())
+        vars(self.adam).update(grad_scale=scale, found_inf=refused.float())
         for group in self.adam.param_groups:
             group["lr"] = lr
         self.adam.step()

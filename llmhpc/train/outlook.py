@@ -60,11 +60,11 @@ def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[
     if schedule.phases:
         from llmhpc.train.shares import Shares
 
-        shares = Shares(schedule.phases, schedule.global_batch, seed=0)
-        for name, drawn in shares.before(schedule.steps * schedule.global_batch).items():
+        shares = Shares(schedule, seed=0)
+        for name, drawn in shares.before(schedule.sequences_before(schedule.steps + 1)).items():
             yield from _source(inputs[name], model, schedule, drawn, least=1)
     elif "tokens" in inputs:
-        drawn, least = schedule.steps * schedule.global_batch, schedule.global_batch
+        drawn, least = schedule.sequences_before(schedule.steps + 1), schedule.global_batch
         yield from _source(inputs["tokens"], model, schedule, drawn, least=least)
 
 
@@ -90,7 +90,7 @@ def _source(
             f" {there:,} tokens and a sequence {length}"
         )
     elif wanted > EPOCHS * there:
-        most = schedule.steps * EPOCHS * there // wanted
+        most = schedule.steps_of(schedule.tokens_at(schedule.steps) * EPOCHS * there // wanted)
         yield Finding(
             f"schedule.steps={schedule.steps}: {wanted / there:.1f} times through the {there:,} tokens of"
             f" {tokens.name}; at most {most}, or more data: repeats beyond {EPOCHS} add little",
@@ -143,21 +143,21 @@ def _same_work(
 ) -> bool:
     """Whether a step took as long in a run with ``config``; where it ran is not looked at."""
     batch, layout = (
-        ("global_batch", "sequence_length"),
+        ("global_batch", "batch_warmup", "sequence_length"),
         ("dp", "tp", "pp", "micro_batch", "recompute"),
     )
     return (
         config.get("model") == asdict(model)
-        and all(config["schedule"][key] == getattr(schedule, key) for key in batch)
+        and all(config["schedule"].get(key) == getattr(schedule, key) for key in batch)
         and all(config["parallel"][key] == getattr(parallel, key) for key in layout)
     )
 
 
 def footprint(
-    model: Model, parallel: Parallel, schedule: Schedule, checkpoint_every: int
+    model: Model, parallel: Parallel, schedule: Schedule, steps: int, checkpoint_every: int
 ) -> Footprint:
     """Checkpoints with float32 Adam, and weights twice where they are not float32; an export of each."""
-    saves = -(-schedule.steps // checkpoint_every)
+    saves = -(-steps // checkpoint_every)
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
     files = parallel.tp * parallel.pp * (1 + (parallel.dp if parallel.zero_stage else 1))

@@ -1,11 +1,13 @@
 """Settings of training that are not the network's: how it is spread, and what each step does."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import Enum
 
 from llmhpc.config import at_least, fraction
 from llmhpc.errors import ConfigError
+from llmhpc.train.bad_steps import BadSteps
 
 WEIGHTS_SUM = 1e-5  # so far from 1 may it be: weights are taken to the millionth
 
@@ -25,11 +27,15 @@ class PipelineOrder(Enum):
 
 
 class Decay(Enum):
-    """Shape of the learning rate after the warm-up; wsd stays flat, then falls linearly (arXiv:2404.06395)."""
+    """Shape of the learning rate after the warm-up; wsd stays flat, then falls linearly (arXiv:2404.06395).
+
+    constant is wsd without its fall: a training that others go on from, flat or with a fall of their own.
+    """
 
     cosine = "cosine"
     linear = "linear"
     wsd = "wsd"
+    constant = "constant"
 
 
 class Packing(Enum):
@@ -89,6 +95,8 @@ class Schedule:
 
     steps: int = 200
     global_batch: int = 16  # sequences per step, over all processes
+    # [step, sequences]: a smaller batch up to and with that step, in order; then global_batch (GPT-3, arXiv:2005.14165)
+    batch_warmup: list[list[int]] = field(default_factory=list)
     sequence_length: int = 256
     packing: Packing = Packing.stretches
     document_mask: bool = False  # attention and positions begin anew with each document
@@ -104,6 +112,7 @@ class Schedule:
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest global gradient norm; 0: no clipping
     precision: Precision = Precision.float32
+    bad_steps: BadSteps = field(default_factory=BadSteps)
 
     def __post_init__(self) -> None:
         for name in ("steps", "global_batch", "sequence_length"):
@@ -122,6 +131,7 @@ class Schedule:
             raise ConfigError(
                 f"decay_steps={self.decay_steps}: 1 or more with decay=wsd, 0 with the others"
             )
+        self._check_batch_warmup()
 
         _check_phases(self.phases, self.steps)
 
@@ -129,16 +139,50 @@ class Schedule:
         """The names of the sources of a mixture."""
         return sorted({name for phase in self.phases for name in phase.weights})
 
-    def tokens_per_step(self) -> int:
-        """Tokens that one optimizer step trains on."""
-        return self.global_batch * self.sequence_length
+    def _check_batch_warmup(self) -> None:
+        right = f"pairs of [step, sequences], both rising, below steps={self.steps} and global_batch={self.global_batch}"
+        before = [0, 0]
+        for stage in self.batch_warmup:
+            rising = len(stage) == 2 and all(a < b for a, b in zip(before, stage, strict=True))
+            if not rising or stage[0] >= self.steps or stage[1] >= self.global_batch:
+                raise ConfigError(f"batch_warmup={self.batch_warmup}: {right}")
+            before = stage
+
+    def batch(self, step: int) -> int:
+        """Sequences of optimizer step ``step``, counted from 1."""
+        return next((size for last, size in self.batch_warmup if step <= last), self.global_batch)
+
+    def sequences_before(self, step: int) -> int:
+        """Sequences of all steps before ``step``: where in the data it begins, if none was left out."""
+        begun, total = 0, 0
+        for last, size in self.batch_warmup:
+            total += size * max(0, min(last, step - 1) - begun)
+            begun = last
+        return total + self.global_batch * max(0, step - 1 - begun)
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens of the steps up to and with ``step``."""
+        return self.sequences_before(step + 1) * self.sequence_length
+
+    def steps_of(self, tokens: int) -> int:
+        """How many steps read at most ``tokens``."""
+        return bisect_right(range(1, self.steps + 1), tokens, key=self.tokens_at)
+
+    def micro_batches(self, step: int, parallel: Parallel) -> int:
+        """Micro-batches of one process in optimizer step ``step``."""
+        return self.batch(step) // (parallel.dp * parallel.micro_batch)
 
     def accumulation(self, parallel: Parallel) -> int:
-        """Micro-batches of one process per step. Raises ConfigError if they are no whole number."""
+        """Micro-batches of one process per step of global_batch; raises ConfigError if any step has no whole number."""
         sequences = parallel.dp * parallel.micro_batch
+        wrong = ""
+        if any(size % sequences for _, size in self.batch_warmup):
+            wrong = f"schedule.batch_warmup={self.batch_warmup}: each batch"
         if self.global_batch % sequences:
+            wrong = f"schedule.global_batch={self.global_batch}:"
+        if wrong:
             raise ConfigError(
-                f"schedule.global_batch={self.global_batch}: a multiple of parallel.dp={parallel.dp}"
+                f"{wrong} a multiple of parallel.dp={parallel.dp}"
                 f" x parallel.micro_batch={parallel.micro_batch}"
             )
         return self.global_batch // sequences
@@ -147,6 +191,8 @@ class Schedule:
         """Rate of optimizer step ``step``, counted from 1: a function of the step alone."""
         if step <= self.warmup_steps:
             return self.lr * step / self.warmup_steps
+        if self.decay is Decay.constant:
+            return self.lr
         first = self.steps - self.decay_steps if self.decay is Decay.wsd else self.warmup_steps
         done = max(0.0, (step - first) / max(1, self.steps - first))
         if self.decay is Decay.cosine:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmhpc.train.settings import MixturePhase
+from llmhpc.train.settings import MixturePhase, Schedule
 
 PARTS = 10**6  # weights are taken as so many parts; n x PARTS is below 2^63 for 9e12 sequences
 
@@ -28,12 +28,17 @@ class _Split:
 
 
 class Shares:
-    """The sources of the sequences of a training whose steps have ``global_batch`` of them; there is a phase."""
+    """The sources of the sequences of a training; there is a phase. One ends with the last sequence of its last step,
+    if none is left out before."""
 
-    def __init__(self, phases: list[MixturePhase], global_batch: int, seed: int) -> None:
+    def __init__(self, schedule: Schedule, seed: int) -> None:
+        phases = schedule.phases
         self.names = sorted({name for phase in phases for name in phase.weights})
         self._splits = [_splits(phase, [seed, place]) for place, phase in enumerate(phases)]
-        self._starts = [0, *(phase.until_step * global_batch for phase in phases[:-1])]
+        self._starts = [
+            0,
+            *(schedule.sequences_before(phase.until_step + 1) for phase in phases[:-1]),
+        ]
         # at the start of each phase, (sources, 1)
         self._before = [np.zeros((len(self.names), 1), dtype=np.int64)]
         for place, (start, stop) in enumerate(pairwise(self._starts)):

@@ -1,6 +1,6 @@
 """Training straight from shuffled text: documents are tokenized as they are read, in the order of their shards.
 
-The tokens are those that the stage tokenize would write, one after the other; a step reads the next global_batch
+The tokens are those that the stage tokenize would write, one after the other; a step reads the next
 sequences of them. Every process tokenizes all of a step's text, whatever its part of it.
 """
 
@@ -41,7 +41,8 @@ class TextStream:
     ) -> None:
         self.shards, self.heldout_fraction = shard_paths(documents), heldout_fraction
         self.encoder = open_encoder(tokenizer, "auto")
-        self.length, self.size = schedule.sequence_length, schedule.global_batch
+        self.length, self.schedule = schedule.sequence_length, schedule
+        self.left_out: list[list[int]] = []  # [step, sequences that are not read behind it]
         self._document_end = self.encoder.eos_id if schedule.document_mask else None
         self.go_to({})
 
@@ -64,7 +65,10 @@ class TextStream:
         self, step: int, *, dp_rank: int, dp: int, micro_batch: int
     ) -> Iterator[Rows]:
         """This replica's share of the next step."""
-        rows = np.stack([self._sequence() for _ in range(self.size)])
+        for after, sequences in self.left_out:
+            for _ in range(sequences if after == step - 1 else 0):
+                self._sequence()
+        rows = np.stack([self._sequence() for _ in range(self.schedule.batch(step))])
         weights = np.ones((micro_batch, self.length), dtype=np.float32)
         for part in rows.reshape(-1, dp, micro_batch, self.length + 1)[:, dp_rank]:
             yield Rows(part, weights, in_documents(part, self._document_end))

@@ -1,8 +1,7 @@
 """The training loop: batches, steps, records, checkpoints and exports, from wherever the last attempt got to."""
 
-import math
 import signal
-from contextlib import closing
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,21 @@ from typing import Any
 import torch.distributed as dist
 
 from llmhpc.errors import ArtifactError, Interrupted, NotFiniteError, StageError
-from llmhpc.files import write_json
+from llmhpc.files import read_json, write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
-from llmhpc.train import checkpoints, export
+from llmhpc.train import bad_steps, checkpoints, export, start
+from llmhpc.train.bad_steps import BadStep, Watch
 from llmhpc.train.data import Batches
-from llmhpc.train.engine import Engine
+from llmhpc.train.engine import Engine, StepResult
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.mixture import Mixture, open_batches
 from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
+from llmhpc.train.start import Start, source_of
 from llmhpc.train.stream import TextStream
 from llmhpc.train.wishes import Wish, Wishes
 
@@ -33,7 +34,7 @@ class Trainer:
     """One process of a training run; ``out`` is resumed from.
 
     ``inputs`` has the role tokenizer, and tokens, or the sources of a mixture, or documents, of which
-    ``heldout_fraction`` is left out.
+    ``heldout_fraction`` is left out. Without a checkpoint in ``out`` training goes on from that of ``start``.
     """
 
     def __init__(
@@ -47,12 +48,15 @@ class Trainer:
         task: Task,
         place: Place,
         wishes: Wishes,
+        start: Start | None,
         checkpoint_every: int,
         heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
-        self.wishes, self.checkpoint_every = wishes, checkpoint_every
+        self.wishes, self.start, self.checkpoint_every = wishes, start, checkpoint_every
+        self.source = source_of(inputs, schedule, heldout_fraction)
+        self.began = 0  # the step of the training that this one goes on from
         self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
         if vocab_size != model.vocab_size:
             of = inputs.get(self._sources()[0], inputs["tokenizer"])
@@ -83,48 +87,81 @@ class Trainer:
         """Every step that is left. Counts are those of the whole training; process 0 has them.
 
         Raises:
-            NotFiniteError: a loss or a gradient is not finite.
+            ConfigError: this training cannot go on from the start.
+            NotFiniteError: a loss or a gradient is not finite, or there were more bad steps than may be.
             Interrupted: a signal came; all processes have saved the same step.
         """
         place = self.place
         resumed, token = checkpoints.newest(self.out, rank=place.rank, device=place.device)
-        metrics = self._open_metrics(resumed)
+        folder = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
+        if folder is not None:
+            self.began = checkpoints.state_of(folder).get("began", 0)
+        elif self.start is not None:
+            folder = self._checked(self.start)
+            resumed = self.began = int(folder.name)
+        self.watch = Watch(self.schedule.bad_steps, self._bad_steps(), {}, 0)
+        self.metrics = self._open_metrics(resumed)
         if resumed < self.schedule.steps:
-            engine = self._engine(resumed)
-            saver = Saver(engine, self.out, token)
-            engine.before_update = saver.before_update
-            if place.rank == 0:
-                write_json(self.out / LAYOUT, engine.describe())
-            with closing(self._prefetch(engine, resumed)) as self.prefetch:
-                for step in range(resumed + 1, self.schedule.steps + 1):
-                    due = _is_due(step, log_every, self.schedule)
-                    self._go(engine, saver, step, metrics, due=due)
-            saver.wait()
+            self._set_up(token)
+            self._loop(self._go_to(folder), log_every)
+            self.saver.wait()
             dist.barrier()  # process 0 keeps the connection open until all are here
-        if metrics is None:
+        if self.metrics is None:
             return {}
         checkpoints.keep_only(self.out, self._is_kept)
-        metrics.close()
+        self.metrics.close()
         return self._counts()
 
-    def _go(
-        self, engine: Engine, saver: Saver, step: int, metrics: Metrics | None, *, due: bool
-    ) -> None:
-        wish = self._step(engine, step, metrics if due else None)
+    def _set_up(self, token: str) -> None:
+        self.engine = Engine(
+            self.model, self.parallel, self.schedule, seed=self.task.seed, place=self.place
+        )
+        self.saver = Saver(self.engine, self.out, token)
+        self.engine.before_update = self.saver.before_update
+        if self.place.rank == 0:
+            write_json(self.out / LAYOUT, self.engine.describe())
+
+    def _loop(self, step: int, log_every: int) -> None:
+        """The steps behind ``step``."""
+        self.prefetch = self._read_behind(step)
+        try:
+            while step < self.schedule.steps:
+                step = self._one(step + 1, log_every)
+        finally:
+            self.prefetch.close()
+
+    def _one(self, step: int, log_every: int) -> int:
+        """Make a step; returns the one that training is at then, which is another if it was rolled back."""
+        result = self._step(step)
+        wish = Wish(result.wishes)
         if wish is Wish.STOP:
             raise StageError(f"step {step}: a newer start of this training has taken over")
+        if not result.made and (folder := self._answer(step, result)) is not None:
+            return self._go_back(folder)
+        self._log(step, result, log_every)
         if self._is_kept(step) or wish is not Wish.GO_ON:
-            self._save(saver, step, metrics)
+            self._save(step)
         if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
-            saver.wait()
-            self._stop(step, metrics)
+            self.saver.wait()
+            self._stop(step)
+        return step
 
-    def _prefetch(self, engine: Engine, resumed: int) -> Prefetch:
+    def _go_back(self, folder: Path) -> int:
+        self.prefetch.close()
+        step = self._go_to(folder)
+        self.prefetch = self._read_behind(step)
+        if self.metrics is not None:
+            self.metrics.close()
+        self.metrics = self._open_metrics(step)
+        return step
+
+    def _read_behind(self, step: int) -> Prefetch:
         share = {"dp": self.parallel.dp, "micro_batch": self.parallel.micro_batch}
+        rank = self.engine.dp_rank
         return Prefetch(
-            lambda step: list(self.batches.micro_batches(step, dp_rank=engine.dp_rank, **share)),
+            lambda step: list(self.batches.micro_batches(step, dp_rank=rank, **share)),
             self.batches.position,
-            first=resumed + 1,
+            first=step + 1,
             last=self.schedule.steps,
         )
 
@@ -132,9 +169,9 @@ class Trainer:
         """True for the checkpoints that the artifact has; others are there until the next one."""
         return step % self.checkpoint_every == 0 or step == self.schedule.steps
 
-    def _stop(self, step: int, metrics: Metrics | None) -> None:
-        if metrics is not None:
-            metrics.close()
+    def _stop(self, step: int) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
         cause = self.wishes.cause()
         raise Interrupted(
             f"step {step} of {self.schedule.steps}: saved and stopped ({cause})",
@@ -142,17 +179,33 @@ class Trainer:
             warned=self.wishes.signal != signal.SIGTERM,
         )
 
-    def _engine(self, resumed: int) -> Engine:
-        engine = Engine(
-            self.model, self.parallel, self.schedule, seed=self.task.seed, place=self.place
-        )
-        if resumed:
-            checkpoint = self.out / checkpoints.CHECKPOINTS / str(resumed)
-            checkpoints.check_model(checkpoint, self.model)
-            state = checkpoints.state_of(checkpoint)
-            self.batches.go_to(state["reading"])
-            engine.load(checkpoint, state["updates"])
-        return engine
+    def _checked(self, other: Start) -> Path:
+        """The checkpoint of the training that this one goes on from."""
+        folder = other.checkpoint()
+        state = checkpoints.state_of(folder)
+        start.check(state, str(other.home), self.model, self.schedule, self.source, self.task.seed)
+        if not checkpoints.is_sound(folder, rank=self.place.rank, device=self.place.device):
+            raise ArtifactError(f"{folder} is damaged; another start_step, or train it again")
+        return folder
+
+    def _go_to(self, folder: Path | None) -> int:
+        """Take what the checkpoint in ``folder`` holds, if there is one; returns its step."""
+        if folder is None:
+            self.batches.left_out = self.watch.left_out
+            return 0
+        checkpoints.check_model(folder, self.model)
+        state = checkpoints.state_of(folder)
+        self.watch.go_to(state.get("watch", {}), state["step"])
+        self.batches.go_to(state["reading"])
+        self.batches.left_out = self.watch.left_out
+        self.engine.load(folder, state["updates"])
+        return state["step"]
+
+    def _bad_steps(self) -> list[dict[str, Any]]:
+        """What earlier attempts have recorded, read by process 0 for all."""
+        records = [read_json(self.out / bad_steps.FILE) or [] if self.place.rank == 0 else []]
+        dist.broadcast_object_list(records, src=0, device=self.place.device)
+        return records[0]
 
     def _open_metrics(self, resumed: int) -> Metrics | None:
         """Process 0: finish the exports of earlier attempts, then open the records."""
@@ -165,36 +218,87 @@ class Trainer:
         return Metrics(
             self.out,
             self.task,
-            steps=self.schedule.steps,
-            tokens_per_step=self.schedule.tokens_per_step(),
+            schedule=self.schedule,
             resumed_step=resumed,
         )
 
-    def _step(self, engine: Engine, step: int, metrics: Metrics | None) -> Wish:
-        rows = self.prefetch.rows(step)
-        lr = self.schedule.learning_rate(step)
-        result = engine.step(rows, lr, self.wishes.wish())
-        if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
+    def _step(self, step: int) -> StepResult:
+        result = self.engine.step(
+            self.prefetch.rows(step),
+            self.schedule.learning_rate(step),
+            self.wishes.wish(),
+            self.schedule.micro_batches(step, self.parallel),
+            self.watch.bounds(step),
+        )
+        if result.made:
+            self.watch.passed(result.loss, result.grad_norm)
+        return result
+
+    def _answer(self, step: int, result: StepResult) -> Path | None:
+        """Record what is done about a bad step: the checkpoint to go back to, or None where it is skipped.
+
+        Raises NotFiniteError where training is to stop, or there were too many.
+        """
+        if self.watch.was_skipped(step):
+            return None
+        seen = (step, result.loss, result.grad_norm)
+        why = bad_steps.reason(*seen[1:], self.watch.bounds(step))
+        if self.watch.is_over():
             raise NotFiniteError(
-                f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}; try a smaller "
+                f"step {step}: loss {result.loss}, gradient norm {result.grad_norm} ({why}"
+                f"{f', after {n} bad steps' if (n := len(self.watch.records)) else ''}); try a smaller "
                 f"schedule.lr (now {self.schedule.lr}) or a longer schedule.warmup_steps"
             )
-        if metrics is not None:
-            metrics.log(step=step, loss=result.loss, lr=lr, grad_norm=result.grad_norm)
-        return Wish(result.wishes)
+        back = self._kept_before() if self.schedule.bad_steps.action is BadStep.roll_back else None
+        if back is None:
+            self.watch.skipped(*seen, why)
+        else:
+            to = int(back.name)
+            read = self.schedule.sequences_before(step + 1) - self.schedule.sequences_before(to + 1)
+            self.watch.rolled_back(*seen, why, to=to, sequences=read)
+        if self.place.rank == 0:
+            if back is not None:  # before the record: without it all of this comes again
+                checkpoints.keep_only(self.out, lambda other: other <= to)
+            self.watch.write(self.out)
+        return back
 
-    def _save(self, saver: Saver, step: int, metrics: Metrics | None) -> None:
-        if metrics is not None:
-            metrics.sync()
+    def _kept_before(self) -> Path | None:
+        """The newest checkpoint that does not depend on when training was cut; all processes call this together."""
+        self.saver.wait()
+        place = self.place
+        step, _ = checkpoints.newest(
+            self.out, rank=place.rank, device=place.device, wanted=self._is_kept
+        )
+        if step:
+            return self.out / checkpoints.CHECKPOINTS / str(step)
+        return self._checked(self.start) if self.start is not None else None
+
+    def _log(self, step: int, result: StepResult, log_every: int) -> None:
+        if self.metrics is None or (result.made and not self._is_due(step, log_every)):
+            return
+        self.metrics.log(
+            step=step,
+            loss=bad_steps.finite(result.loss),
+            lr=self.schedule.learning_rate(step),
+            grad_norm=bad_steps.finite(result.grad_norm),
+            **({} if result.made else {"skipped": True}),
+        )
+
+    def _save(self, step: int) -> None:
+        if self.metrics is not None:
+            self.metrics.sync()
         state = {
             "step": step,
-            "tokens": step * self.schedule.tokens_per_step(),
-            "updates": saver.engine.updates,
+            "began": self.began,
+            "tokens": self.schedule.tokens_at(step),
+            "updates": self.engine.updates,
             "reading": self.prefetch.position,
             "model": asdict(self.model),
+            "data": start.traits(self.schedule, step, self.source) | {"seed": self.task.seed},
+            "watch": self.watch.state(),
             "layout": checkpoints.layout(self.parallel),
         }
-        saver.start(state, lambda seconds: self._saved(step, seconds))
+        self.saver.start(state, lambda seconds: self._saved(step, seconds))
 
     def _saved(self, step: int, seconds: float) -> None:
         """Process 0, while training goes on: the checkpoint of ``step`` is there."""
@@ -217,14 +321,19 @@ class Trainer:
 
     def _counts(self) -> dict[str, Any]:
         records = read_metrics(self.out)
+        made = [record for record in records if not record.get("skipped")] or records
+        done = Counter(record["action"] for record in self.watch.records)
+        earlier = {"tokens_before": self.schedule.tokens_at(self.began)} if self.began else {}
         return {
             "steps": self.schedule.steps,
-            "tokens": self.schedule.steps * self.schedule.tokens_per_step(),
+            "tokens": self.schedule.tokens_at(self.schedule.steps),
+            **earlier,  # of these, in the training that this one went on from
+            **({"bad_steps": dict(done)} if done else {}),
             "parameters": self.model.parameters(),
             "padding": round(self.batches.padding(), 4),
             **self._epochs(),
-            "first_loss": records[0]["loss"],
-            "final_loss": records[-1]["loss"],
+            "first_loss": made[0]["loss"],
+            "final_loss": made[-1]["loss"],
         }
 
     def _epochs(self) -> dict[str, Any]:
@@ -232,6 +341,5 @@ class Trainer:
             return {}
         return {"epochs": self.batches.epochs(self.schedule.steps)}
 
-
-def _is_due(step: int, log_every: int, schedule: Schedule) -> bool:
-    return step == 1 or step % log_every == 0 or step == schedule.steps
+    def _is_due(self, step: int, log_every: int) -> bool:
+        return step in (self.began + 1, self.schedule.steps) or step % log_every == 0

@@ -239,6 +239,17 @@ def test_a_page_of_a_long_run_stays_small(run):
     assert len(page_of(train, role="model")) < 300_000
 
 
+def test_what_training_left_out_is_said(run):
+    lines = [{"step": n, "tokens": n * 9, "loss": 3.0, "grad_norm": 1.0} for n in range(1, 9)]
+    lines[4] |= {"loss": None, "grad_norm": None, "skipped": True}
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    back = [{"step": 5, "action": "skip"}, {"step": 7, "action": "roll_back", "to": 6}]
+    files = {"metrics.jsonl": data, "bad_steps.json": json.dumps(back).encode()}
+    text = Elements(page_of(run.step("train", files=files), role="model")).text
+    assert "the loss or the gradient was not finite or a spike: step 5." in text
+    assert "At step 7 training went back to step 6 and left out the data between." in text
+
+
 def test_the_stage_writes_the_page_as_the_framework_runs_it(evaluated):
     from llmhpc import step
     from llmhpc.files import read_json

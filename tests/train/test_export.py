@@ -30,7 +30,7 @@ def logits_of_nanotron(cfg, checkpoint, input_ids):
         with torch.no_grad():
             hidden = network.embedding(input_ids=input_ids)["hidden"]
             for layer in network.layers:
-                hidden = layer(hidden=hidden)["hidden"]
+                hidden = layer(hidden=hidden, documents=None)["hidden"]
             return network.head(hidden=hidden)["logits"].transpose(0, 1)
 
 

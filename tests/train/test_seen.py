@@ -37,19 +37,25 @@ def test_documents_times_and_first_steps_are_those_of_all_steps_read(
     sizes = {name: data.draw(lengths) for name in names}
     made = Made(sizes, curriculum, seed, kind, global_batch=size, sequence_length=8)
     batches, at = made.batches(), defaultdict(list)
+    batches.left_out = data.draw(
+        st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), max_size=3)
+    )
     for step in range(1, steps + 1):
         for place in names_of(batches, step):
             at[place].append(step)
     for name, source in batches.sources.items():
-        drawn = batches.drawn_by(steps)[name]
+        stretches = [
+            tuple(batches.before(number)[name] for number in pair)
+            for pair in batches.stretches(steps)
+        ]
         counts, start = {"wholly": 0, "partly": 0, "never": 0}, 0
         for stop in np.cumsum(sizes[name]).tolist():
             holding = source.sequences.of_tokens(start, stop).tolist()
             times = [len(at[name, number]) for number in holding]
-            assert source.times_read(start, stop, drawn) == (min(times), max(times))
+            assert batches.times_read(name, start, stop, steps) == (min(times), max(times))
             first = sorted({step for number in holding for step in at[name, number]})
             told = reads.first_steps(batches, name, start, stop, steps)
             assert told == first[: reads.FIRST_STEPS]
             counts["wholly" if all(times) else "partly" if any(times) else "never"] += 1
             start = stop
-        assert documents_seen(source, drawn) == counts
+        assert documents_seen(source, stretches) == counts

@@ -87,6 +87,14 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_floor(decay):
     assert rates[-1] == pytest.approx(0.1)
 
 
+def test_a_constant_rate_is_that_of_warm_up_stable_decay_before_its_fall():
+    flat = Schedule(steps=100, warmup_steps=10, lr=1.0, min_lr=0.0, decay=Decay.constant)
+    falls = replace(flat, decay=Decay.wsd, decay_steps=20)
+    rates = [flat.learning_rate(step) for step in range(1, 101)]
+    assert rates[:80] == [falls.learning_rate(step) for step in range(1, 81)]
+    assert set(rates[9:]) == {1.0}
+
+
 def test_warm_up_stable_decay_is_flat_until_the_fall():
     schedule = Schedule(
         steps=100, warmup_steps=10, lr=1.0, min_lr=0.0, decay=Decay.wsd, decay_steps=20
