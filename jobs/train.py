@@ -15,7 +15,7 @@ from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.task import Task
-from llmhpc.train import outlook, start
+from llmhpc.train import outlook, pretrained, start
 from llmhpc.train.keeping import Keeping
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
 
@@ -41,6 +41,7 @@ class Config(Stage):
     heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
     start_from: str = ""  # a train step's directory to go on from, in place of needs.start
     start_step: int = 0  # which of its checkpoints; 0: its last
+    pretrained: str = ""  # a Hugging Face folder, whose weights training begins with
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     # of these as many of the newest stay (0: all), and those of every so many steps beside them; exports all stay
     keep_checkpoints: int = field(default=0, metadata=NOT_IDENTITY)
@@ -56,6 +57,14 @@ class Config(Stage):
         at_least(self, "start_step", 0)
         if self.start_from:  # a job has another working directory
             self.start_from = str(Path(self.start_from).absolute())
+        if self.pretrained:
+            self.pretrained = str(Path(self.pretrained).absolute())
+        for key, other in {
+            "start_from": self.start_from,
+            "needs.start": self.needs.get("start"),
+        }.items():
+            if self.pretrained and other:
+                raise ConfigError(f"pretrained={self.pretrained}: either it or {key}={other}")
         at_least(self, "checkpoint_every", 1)
         at_least(self, "keep_checkpoints", 0)
         if self.keep_every < 0 or self.keep_every % self.checkpoint_every:
@@ -186,8 +195,9 @@ class Config(Stage):
         run = (self.model, self.parallel, self.schedule)
         return [
             *self._foresee_start(inputs),
+            *self._foresee_pretrained(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
-            *outlook.data(inputs, self.model, self.schedule),
+            *outlook.data(inputs, self.model, self.schedule, self.pretrained),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 
@@ -200,6 +210,18 @@ class Config(Stage):
             source = start.source_of(inputs, self.schedule, self.heldout_fraction)
             state = read_json(folder / "state.json")
             start.check(state, self.start_from, self.model, self.schedule, source)
+        except ConfigError as error:
+            return [Finding(str(error))]
+        return []
+
+    def _foresee_pretrained(self, inputs: dict[str, Path]) -> list[Finding]:
+        """Of a model of others."""
+        if not self.pretrained:
+            return []
+        try:
+            pretrained.check(Path(self.pretrained), self.model)
+            if (inputs["tokenizer"] / "manifest.json").exists():
+                pretrained.check_tokenizer(Path(self.pretrained), inputs["tokenizer"])
         except ConfigError as error:
             return [Finding(str(error))]
         return []
@@ -242,6 +264,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             wishes=wishes,
             start=start.Start(home, cfg.start_step) if home else None,
             keeping=cfg.keeping(),
+            begin_with=Path(cfg.pretrained) if cfg.pretrained else None,
             heldout_fraction=cfg.heldout_fraction,
         )
         return trainer.train(log_every=cfg.log_every)

@@ -13,7 +13,7 @@ from llmhpc.files import read_json, write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
-from llmhpc.train import bad_steps, checkpoints, export, start
+from llmhpc.train import bad_steps, checkpoints, export, pretrained, start
 from llmhpc.train.bad_steps import BadStep, Watch
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine, StepResult
@@ -35,7 +35,8 @@ class Trainer:
     """One process of a training run; ``out`` is resumed from.
 
     ``inputs`` has the role tokenizer, and tokens, or the sources of a mixture, or documents, of which
-    ``heldout_fraction`` is left out. Without a checkpoint in ``out`` training goes on from that of ``start``.
+    ``heldout_fraction`` is left out. Without a checkpoint in ``out`` training goes on from that of ``start``, or begins
+    with the weights in the folder ``begin_with``.
     """
 
     def __init__(
@@ -51,15 +52,17 @@ class Trainer:
         wishes: Wishes,
         start: Start | None,
         keeping: Keeping,
+        begin_with: Path | None,
         heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
         self.wishes, self.start, self.keeping = wishes, start, keeping
+        self.begin_with = begin_with
         self.source = source_of(inputs, schedule, heldout_fraction)
         self.began = 0  # the step of the training that this one goes on from
         self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
-        if vocab_size != model.vocab_size:
+        if not pretrained.vocabulary_fits(vocab_size, model, begin_with):
             of = inputs.get(self._sources()[0], inputs["tokenizer"])
             raise ArtifactError(
                 f"{of} has a vocabulary of {vocab_size}, the model one of {model.vocab_size}"
@@ -97,6 +100,9 @@ class Trainer:
         folder = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
         if folder is not None:
             self.began = checkpoints.state_of(folder).get("began", 0)
+        elif self.begin_with is not None:
+            pretrained.check(self.begin_with, self.model)
+            pretrained.check_tokenizer(self.begin_with, self.inputs["tokenizer"])
         elif self.start is not None:
             folder = self._checked(self.start)
             resumed = self.began = int(folder.name)
@@ -189,6 +195,8 @@ class Trainer:
     def _go_to(self, folder: Path | None) -> int:
         """Take what the checkpoint in ``folder`` holds, if there is one; returns its step."""
         if folder is None:
+            if self.begin_with is not None:
+                self.engine.take(self.begin_with)
             self.batches.left_out = self.watch.left_out
             return 0
         checkpoints.check_model(folder, self.model)
