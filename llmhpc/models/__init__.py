@@ -58,6 +58,10 @@ class Model:
         """Number of trained parameters, each counted once when tied."""
         raise NotImplementedError
 
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Floating-point operations of a forward and a backward pass, for one token; nothing is computed twice."""
+        raise NotImplementedError
+
     def check_split(self, *, tp: int, pp: int) -> None:
         """Raise ConfigError unless the network can be cut into ``tp`` slices and ``pp`` stages."""
         raise NotImplementedError
@@ -85,6 +89,7 @@ class Split:
     tp_mode: "TensorParallelLinearMode"
     p2p: "P2P"
     recompute: bool = False  # drop activations of a layer, compute them again in the backward pass
+    compile: bool = False  # torch.compile what a layer computes
 
 
 def stage_of_blocks(costs: list[int], pp: int) -> list[int]:

@@ -52,6 +52,17 @@ class Config(Model):
         embeddings = self.vocab_size * width * (1 if self.tied_embeddings else 2)
         return self.layers * layer + embeddings + width
 
+    def flops_per_token(self, sequence_length: int) -> float:
+        """6 for each weight that a token is multiplied with, and 12 layers x hidden x sequence for attention.
+
+        Chowdhery et al. 2022 (arXiv:2204.02311, appendix B) and Narayanan et al. 2021 (arXiv:2104.04473, section
+        5.1), who count attention as if it were not causal, and so do we. Of the embeddings the output layer alone
+        multiplies; norms are left out.
+        """
+        layer, _ = self.block_costs(pp=1)
+        weights = self.layers * layer + self.vocab_size * self.hidden_size
+        return 6.0 * weights + 12.0 * self.layers * self.hidden_size * sequence_length
+
     def block_costs(self, pp: int) -> tuple[int, int]:
         """Multiplications per token of one layer and of the output head, by which stages are balanced.
 

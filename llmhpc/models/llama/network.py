@@ -106,13 +106,14 @@ class Layer(nn.Module):
             width, 2 * inner, contiguous_chunks=(inner, inner), **cut
         )
         self.down = TensorParallelRowLinear(inner, width, **cut)
+        self.run = torch.compile(self.compute) if split.compile else self.compute
 
     def forward(
         self, hidden: torch.Tensor, documents: Documents | None = None
     ) -> dict[str, torch.Tensor]:
         if self.recompute and torch.is_grad_enabled():
-            return {"hidden": checkpoint(self.compute, hidden, documents, use_reentrant=False)}
-        return {"hidden": self.compute(hidden, documents)}
+            return {"hidden": checkpoint(self.run, hidden, documents, use_reentrant=False)}
+        return {"hidden": self.run(hidden, documents)}
 
     def compute(self, hidden: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, H)."""
@@ -152,7 +153,7 @@ class Head(nn.Module):
 
 
 class Loss(nn.Module):
-    """Mean of cross-entropy times weight, in nats per token, in float32."""
+    """Cross-entropy times weight, in nats per token, in float32: its mean, and its sum in each sequence (B,)."""
 
     def __init__(self, split: Split) -> None:
         super().__init__()
@@ -163,7 +164,8 @@ class Loss(nn.Module):
     ) -> dict[str, torch.Tensor]:
         labels = label_ids.transpose(0, 1).contiguous()
         losses = sharded_cross_entropy(logits, labels, group=self.group, dtype=torch.float)
-        return {"loss": (losses * label_weights.transpose(0, 1)).mean()}
+        weighed_SB = losses * label_weights.transpose(0, 1)
+        return {"loss": weighed_SB.mean(), "row_losses": weighed_SB.detach().sum(0)}
 
 
 class Llama(NanotronModel):
@@ -180,7 +182,10 @@ class Llama(NanotronModel):
         )
         self.head = self._block(Head, both, {"hidden"}, {"logits"})
         self.loss = self._block(
-            Loss, {"split": split}, {"logits", "label_ids", "label_weights"}, {"loss"}
+            Loss,
+            {"split": split},
+            {"logits", "label_ids", "label_weights"},
+            {"loss", "row_losses"},
         )
 
     def _block(
@@ -212,7 +217,7 @@ class Llama(NanotronModel):
             hidden = layer(hidden=hidden, documents=own)["hidden"]
         logits = self.head(hidden=hidden)["logits"]
         labels = {"label_ids": label_ids, "label_weights": label_weights}
-        return {"loss": self.loss(logits=logits, **labels)["loss"]}
+        return self.loss(logits=logits, **labels)
 
     @torch.no_grad()
     def init_model_randomly(self, config: int) -> None:
