@@ -270,7 +270,7 @@ class Trainer:
         )
         self.engine.communication.end()
         self.waits.data_s += result.largest[0]
-        if self.gauges is not None and watched:
+        if self.gauges is not None and watched and result.made:
             share = {"dp": self.parallel.dp, "micro_batch": self.parallel.micro_batch}
             sources = self.batches.sources_of(step, dp_rank=self.engine.dp_rank, **share)
             record = self.gauges.record(rows, sources)

@@ -72,7 +72,7 @@ class Gauges:
                 inner.register_forward_hook(self._look_at(number))
 
     def begin(self) -> None:
-        """The next step is watched."""
+        """The next step is watched; ``record`` follows if it is made."""
         self.on = True
         for numbers in (self._sums, self._largest, self._norms):
             numbers.zero_()
