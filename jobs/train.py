@@ -174,7 +174,7 @@ class Config(Stage):
             *self._foresee_start(inputs),
             *self._foresee_pretrained(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
-            *outlook.data(inputs, self.model, self.schedule, self.pretrained),
+            *outlook.data(inputs, self.model, self.schedule),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 

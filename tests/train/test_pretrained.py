@@ -9,7 +9,7 @@ import torch
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json, sha256
 from llmhpc.models.llama import Config as Llama
-from llmhpc.models.llama import hugging_face
+from llmhpc.models.llama import RopeScaling, hugging_face
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.train.data import Batches
 
@@ -18,7 +18,10 @@ STEPS = {"steps": 4, "warmup_steps": 2}
 SHAPES = {
     "tied grouped": {},
     "untied": {"tied_embeddings": False, "norm_eps": 1e-6},
-    "one key per query": {"kv_heads": 4, "rope_theta": 500000.0},
+    "one key per query": {
+        "kv_heads": 4,
+        "rope_scaling": RopeScaling(factor=8.0, original_positions=16),
+    },
 }
 
 
