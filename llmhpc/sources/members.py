@@ -12,8 +12,9 @@ from deflate import DeflateError, gzip_decompress
 from isal import isal_zlib
 
 MAGIC = b"\x1f\x8b\x08"
-SIMPLE = MAGIC + b"\0"  # of a member whose header is of ten bytes
+SIMPLE = MAGIC + b"\0"  # of a member with a header of HEADER_BYTES
 BLOCK_BYTES = 1 << 20
+HEADER_BYTES, NO_TIME = 10, bytes(4)  # of a member that is SIMPLE; the time is in its bytes 4 to 7
 TRAILER = struct.Struct("<II")  # a member's end: the checksum and the size of what it holds
 LEAST_BYTES = 18  # of a member that holds nothing
 STEP_BYTES = (
@@ -72,8 +73,10 @@ class _Window:
         None tells nothing of it: it has to be looked at step by step.
         """
         held, first = self._held, start - self._base
-        stop = held.find(MAGIC, first + LEAST_BYTES)
-        if stop < 0 or not held.startswith(SIMPLE, first):
+        header = held[first : first + HEADER_BYTES]
+        # the longer what is looked for, the faster: where no time is noted members begin with the same bytes
+        stop = held.find(header if header[4:8] == NO_TIME else MAGIC, first + LEAST_BYTES)
+        if stop < 0 or not header.startswith(SIMPLE):
             return None
         trailer = held[stop - TRAILER.size : stop]
         checksum, size = TRAILER.unpack(trailer)
@@ -81,11 +84,11 @@ class _Window:
             return None
         try:
             whole = gzip_decompress(memoryview(held)[first:stop], size or 1)
-        except DeflateError:  # damaged, or MAGIC stood inside of it
+        except DeflateError:  # damaged, or the bytes of a header stood inside of it
             return None
         # a member that ended before the next one began has another trailer, or the same one before
         right = len(whole) == size and isal_zlib.crc32(whole) == checksum
-        right = right and held.find(trailer, first, stop) == stop - TRAILER.size
+        right = right and held.rfind(trailer, first, stop - 1) < 0
         return (whole, self._base + stop) if right else None
 
     def end(self) -> int:

@@ -15,7 +15,8 @@ from llmhpc.train.settings import Parallel, Precision, Schedule
 
 EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
 SPARE = 0.1  # of the time limit, for starting and saving
-FILES_OF_A_SAVE = 8  # beside those of the processes: two of the checkpoint, six of the export
+FILES_OF_A_CHECKPOINT = 2  # beside those of the processes
+FILES_OF_AN_EXPORT = 6
 
 
 def memory(
@@ -154,15 +155,17 @@ def _same_work(
 
 
 def footprint(
-    model: Model, parallel: Parallel, schedule: Schedule, steps: int, checkpoint_every: int
+    model: Model, parallel: Parallel, schedule: Schedule, exports: int, checkpoints: int
 ) -> Footprint:
-    """Checkpoints with float32 Adam, and weights twice where they are not float32; an export of each."""
-    saves = -(-steps // checkpoint_every)
+    """Checkpoints with float32 Adam, and weights twice where they are not float32; exports."""
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
     files = parallel.tp * parallel.pp * (1 + (parallel.dp if parallel.zero_stage else 1))
-    size = model.parameters() * (checkpoint + (2 if half else 4))
-    return Footprint(saves * size, saves * (files + FILES_OF_A_SAVE))
+    size = checkpoints * checkpoint + exports * (2 if half else 4)
+    return Footprint(
+        model.parameters() * size,
+        checkpoints * (files + FILES_OF_A_CHECKPOINT) + exports * FILES_OF_AN_EXPORT,
+    )
 
 
 def _gb(value: float) -> str:

@@ -17,6 +17,7 @@ from llmhpc.train import bad_steps, checkpoints, export, pretrained, start
 from llmhpc.train.bad_steps import BadStep, Watch
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine, StepResult
+from llmhpc.train.keeping import Keeping
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.mixture import Mixture, open_batches
 from llmhpc.train.prefetch import Prefetch
@@ -51,12 +52,12 @@ class Trainer:
         wishes: Wishes,
         start: Start | None,
         begin_with: Path | None,
-        checkpoint_every: int,
+        keeping: Keeping,
         heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
-        self.wishes, self.start, self.checkpoint_every = wishes, start, checkpoint_every
+        self.wishes, self.start, self.keeping = wishes, start, keeping
         self.begin_with = begin_with
         self.source = source_of(inputs, schedule, heldout_fraction)
         self.began = 0  # the step of the training that this one goes on from
@@ -114,7 +115,8 @@ class Trainer:
             dist.barrier()  # process 0 keeps the connection open until all are here
         if self.metrics is None:
             return {}
-        checkpoints.keep_only(self.out, self._is_kept)
+        last = self.schedule.steps
+        checkpoints.keep_only(self.out, lambda step: self.keeping.stays(step, last))
         self.metrics.close()
         return self._counts()
 
@@ -145,7 +147,7 @@ class Trainer:
         if not result.made and (folder := self._answer(step, result)) is not None:
             return self._go_back(folder)
         self._log(step, result, log_every)
-        if self._is_kept(step) or wish is not Wish.GO_ON:
+        if self.keeping.is_made(step) or wish is not Wish.GO_ON:
             self._save(step)
         if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
             self.saver.wait()
@@ -170,10 +172,6 @@ class Trainer:
             first=step + 1,
             last=self.schedule.steps,
         )
-
-    def _is_kept(self, step: int) -> bool:
-        """True for the checkpoints that the artifact has; others are there until the next one."""
-        return step % self.checkpoint_every == 0 or step == self.schedule.steps
 
     def _stop(self, step: int) -> None:
         if self.metrics is not None:
@@ -221,7 +219,7 @@ class Trainer:
             return None
         export.forget_beyond(self.out, resumed)
         for step in checkpoints.whole_steps(self.out):
-            if self._is_kept(step):
+            if self.keeping.is_made(step):
                 self._export(step)
         return Metrics(
             self.out,
@@ -275,7 +273,7 @@ class Trainer:
         self.saver.wait()
         place = self.place
         step, _ = checkpoints.newest(
-            self.out, rank=place.rank, device=place.device, wanted=self._is_kept
+            self.out, rank=place.rank, device=place.device, wanted=self.keeping.is_made
         )
         if step:
             return self.out / checkpoints.CHECKPOINTS / str(step)
@@ -312,9 +310,11 @@ class Trainer:
         """Process 0, while training goes on: the checkpoint of ``step`` is there."""
         self.task.saved()
         self.wishes.saved(seconds)
-        if self._is_kept(step):
+        if self.keeping.is_made(step):
             self._export(step)
-        checkpoints.keep_only(self.out, lambda other: other == step or self._is_kept(other))
+        checkpoints.keep_only(
+            self.out, lambda other: other == step or self.keeping.stays(other, step)
+        )
 
     def _export(self, step: int) -> None:
         export.export(
