@@ -5,6 +5,7 @@ What such a folder is called in Hugging Face's terms each architecture's module 
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
@@ -27,14 +28,22 @@ def check(folder: Path, model: Model) -> None:
             f"pretrained={folder}: no *.safetensors there; other formats are not read"
         )
     try:
-        there = asdict(hugging_face(model).settings(config))
+        there = asdict(settings(folder, config, model.kind))
     except ConfigError as error:
-        raise ConfigError(f"pretrained={folder}: {CONFIG} has {error}") from None
-    except KeyError as error:
-        raise ConfigError(f"pretrained={folder}: {CONFIG} has no {error.args[0]}") from None
+        raise ConfigError(f"pretrained={error}") from None
     for key, own in asdict(model).items():
         if key not in ONLY_AT_THE_START and own != there[key]:
             raise ConfigError(f"model.{key}={own}: {there[key]}, as {folder} has")
+
+
+def settings(folder: Path, config: dict[str, Any], kind: str) -> Model:
+    """The settings of a model of architecture ``kind`` that ``folder``'s config.json says; ConfigError if it is none."""
+    try:
+        return hugging_face(kind).settings(config)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {CONFIG} has {error}") from None
+    except KeyError as error:
+        raise ConfigError(f"{folder}: {CONFIG} has no {error.args[0]}") from None
 
 
 def check_tokenizer(folder: Path, tokenizer: Path) -> None:

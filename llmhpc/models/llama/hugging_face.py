@@ -6,8 +6,9 @@ from llmhpc.errors import ConfigError
 from llmhpc.models import Rows
 from llmhpc.models.llama import Config, RopeScaling
 
+MODEL_TYPE = "llama"
 FIXED = {  # what the network is, with the value that transformers takes where nothing is said
-    "model_type": "llama",
+    "model_type": MODEL_TYPE,
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
@@ -29,7 +30,7 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
         scaling = {"rope_type": "llama3"} | named
     return {
         "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "model_type": MODEL_TYPE,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "dtype": dtype,
