@@ -58,6 +58,10 @@ class Model:
         """Number of trained parameters, each counted once when tied."""
         raise NotImplementedError
 
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Of training, forward and backward: 6 for each parameter (Kaplan et al., arXiv:2001.08361), and attention's."""
+        raise NotImplementedError
+
     def check_split(self, *, tp: int, pp: int) -> None:
         """Raise ConfigError unless the network can be cut into ``tp`` slices and ``pp`` stages."""
         raise NotImplementedError

@@ -51,8 +51,8 @@ class Trainer:
         place: Place,
         wishes: Wishes,
         start: Start | None,
-        begin_with: Path | None,
         keeping: Keeping,
+        begin_with: Path | None,
         heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule

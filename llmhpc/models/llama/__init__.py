@@ -73,6 +73,15 @@ class Config(Model):
         embeddings = self.vocab_size * width * (1 if self.tied_embeddings else 2)
         return self.layers * layer + embeddings + width
 
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Of training: 6 for each weight of a matrix, 12 x layers x width x sequence length for the scores.
+
+        As Chowdhery et al. count (arXiv:2204.02311, appendix B): the mask that halves the scores is left aside.
+        """
+        layer, _ = self.block_costs(1)
+        matrices = self.layers * layer + self.vocab_size * self.hidden_size
+        return 6.0 * matrices + 12.0 * self.layers * self.hidden_size * sequence_length
+
     def block_costs(self, pp: int) -> tuple[int, int]:
         """Multiplications per token of one layer and of the output head, by which stages are balanced.
 
