@@ -16,8 +16,9 @@ PROJECT = "llmhpc"
 class Boards:
     """Scalars by step, those behind ``resumed_step`` anew. ``wandb``: also to the project llmhpc of Weights & Biases.
 
-    A training is one run there, under the name of its directory, however often it was started. What wandb keeps on
-    disk is in ``work``. Raises ConfigError if the package is not installed.
+    A training is one run there, under the name of its directory, however often it was started; on nodes without a
+    network WANDB_MODE=offline leaves what ``wandb sync`` sends in ``out``/wandb. Raises ConfigError if the package is
+    not installed.
     """
 
     def __init__(self, out: Path, resumed_step: int, *, wandb: bool) -> None:
@@ -28,10 +29,8 @@ class Boards:
                 import wandb as service
             except ImportError:
                 raise ConfigError(NO_WANDB) from None
-            work = out / "work"
-            work.mkdir(exist_ok=True)
             self.run = service.init(
-                project=PROJECT, id=out.name, name=out.name, dir=str(work), resume="allow"
+                project=PROJECT, id=out.name, name=out.name, dir=str(out), resume="allow"
             )
             # its own count of steps cannot go back
             self.run.define_metric("*", step_metric="step")
