@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -22,7 +21,7 @@ from nanotron.parallel.pipeline_parallel.p2p import P2P
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
-from llmhpc.kernels.documents import Documents
+from llmhpc.kernels.documents import Documents, sent
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
@@ -187,7 +186,7 @@ class Engine:
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
         for row in rows:
             device = self.place.device
-            tokens, weights = (_on(device, part) for part in row[:2])
+            tokens, weights = (sent(torch.from_numpy(part), device) for part in row[:2])
             documents = None
             if row.positions is not None:
                 documents = Documents(torch.from_numpy(row.positions), device)
@@ -206,14 +205,6 @@ class Engine:
             total += torch.stack([output["loss"] for output in outputs]).sum()
         dist.all_reduce(total, group=self.context.world_pg)
         return total
-
-
-def _on(device: torch.device, part: np.ndarray) -> torch.Tensor:
-    """A copy on the device that the host does not wait for: from page-locked memory, kept until it is made."""
-    host = torch.from_numpy(part)
-    return (
-        host.to(device) if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
-    )
 
 
 def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool) -> None:
