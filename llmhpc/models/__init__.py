@@ -1,7 +1,7 @@
 """Model architectures: one package each, with its settings, its network and its Hugging Face names.
 
 A package here is an option of the configuration group ``model``. It holds ``Config`` (a Model), ``build``
-(the network on nanotron's parallel layers) and a module ``hugging_face`` (``config`` and ``tensors`` of an
+(the network on nanotron's parallel layers, with its loss) and a module ``hugging_face`` (``config`` and ``tensors`` of an
 export).
 """
 

@@ -1,8 +1,12 @@
-"""Llama as Hugging Face transformers names it: config.json and tensor names. Only renaming and splitting."""
+"""Llama as Hugging Face transformers names it: config.json and tensor names. Only renaming and splitting.
 
+With multipliers it is transformers' Granite, which is llama with four of them, under the same tensor names.
+"""
+
+import math
 from typing import TYPE_CHECKING, Any
 
-from llmhpc.models.llama import Config
+from llmhpc.models.llama import Config, scaling
 
 if TYPE_CHECKING:
     import torch
@@ -10,16 +14,14 @@ if TYPE_CHECKING:
 
 def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]:
     """The content of config.json, less the special tokens."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    return _kind(model) | {
         "attention_bias": False,
         "attention_dropout": 0.0,
         "dtype": dtype,
         "head_dim": model.head_dim,
         "hidden_act": "silu",
         "hidden_size": model.hidden_size,
-        "initializer_range": model.init_std,
+        "initializer_range": scaling.init_std(model, "embedding"),
         "intermediate_size": model.intermediate_size,
         "max_position_embeddings": sequence_length,
         "mlp_bias": False,
@@ -32,6 +34,21 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
         "tie_word_embeddings": model.tied_embeddings,
         "use_cache": True,
         "vocab_size": model.vocab_size,
+    }
+
+
+def _kind(model: Config) -> dict[str, Any]:
+    """The class, and the factors that plain llama does not have."""
+    factors = scaling.multipliers(model)
+    if factors == scaling.PLAIN:
+        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    return {
+        "architectures": ["GraniteForCausalLM"],
+        "model_type": "granite",
+        "attention_multiplier": factors.query / math.sqrt(model.head_dim),
+        "embedding_multiplier": factors.embedding,
+        "logits_scaling": 1 / factors.logits,
+        "residual_multiplier": factors.residual,
     }
 
 
