@@ -27,13 +27,15 @@ def check(folder: Path, model: Model) -> None:
         raise ConfigError(
             f"pretrained={folder}: no *.safetensors there; other formats are not read"
         )
+    names = hugging_face(model)
     try:
-        there = asdict(hugging_face(model).settings(config))
+        there = asdict(names.settings(config))
     except ConfigError as error:
         raise ConfigError(f"pretrained={folder}: {CONFIG} has {error}") from None
     except KeyError as error:
         raise ConfigError(f"pretrained={folder}: {CONFIG} has no {error.args[0]}") from None
-    for key, own in asdict(model).items():
+    as_written = names.settings(names.config(model, sequence_length=1, dtype="float32"))
+    for key, own in asdict(as_written).items():
         if key not in ONLY_AT_THE_START and own != there[key]:
             raise ConfigError(f"model.{key}={own}: {there[key]}, as {folder} has")
 

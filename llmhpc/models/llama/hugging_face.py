@@ -10,8 +10,8 @@ from llmhpc.errors import ConfigError
 from llmhpc.models import Rows
 from llmhpc.models.llama import Config, scaling
 
+KINDS = {False: "llama", True: "granite"}  # whether there are multipliers -> model_type
 FIXED = {  # what the network is, with the value that transformers takes where nothing is said
-    "model_type": "llama",
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
@@ -47,10 +47,10 @@ def _kind(model: Config) -> dict[str, Any]:
     """The class, and the factors that plain llama does not have."""
     factors = scaling.multipliers(model)
     if factors == scaling.PLAIN:
-        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+        return {"architectures": ["LlamaForCausalLM"], "model_type": KINDS[False]}
     return {
         "architectures": ["GraniteForCausalLM"],
-        "model_type": "granite",
+        "model_type": KINDS[True],
         "attention_multiplier": factors.query / math.sqrt(model.head_dim),
         "embedding_multiplier": factors.embedding,
         "logits_scaling": 1 / factors.logits,
@@ -59,7 +59,13 @@ def _kind(model: Config) -> dict[str, Any]:
 
 
 def settings(config: dict[str, Any]) -> Config:
-    """The settings that the content of a config.json says; ConfigError where it is not this network."""
+    """The settings that the content of a config.json says; ConfigError where it is not this network.
+
+    Multipliers are said one by one, whatever width or depth they come from.
+    """
+    kind = config.get("model_type", KINDS[False])
+    if kind not in KINDS.values():
+        raise ConfigError(f"model_type={kind}: {' or '.join(KINDS.values())}, there is no other")
     for key, value in FIXED.items():
         if (there := config.get(key, value)) != value:
             raise ConfigError(f"{key}={there}: {value}, llama has no other")
@@ -77,10 +83,18 @@ def settings(config: dict[str, Any]) -> Config:
         rope_theta=float(rope.get("rope_theta", 10000.0)),
         norm_eps=config.get("rms_norm_eps", 1e-6),
         init_std=config.get("initializer_range", 0.02),
+        **(_multipliers(config) if kind == KINDS[True] else {}),
     )
     if (width := config.get("head_dim") or model.head_dim) != model.head_dim:
         raise ConfigError(f"head_dim={width}: {model.head_dim}, hidden_size over heads")
     return model
+
+
+def _multipliers(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a Granite model; transformers takes 1 where nothing is said."""
+    names = ("embedding_multiplier", "residual_multiplier", "attention_multiplier")
+    found = {name: float(config.get(name, 1.0)) for name in names}
+    return found | {"logit_multiplier": 1 / config.get("logits_scaling", 1.0)}
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
