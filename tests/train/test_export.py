@@ -6,6 +6,7 @@ import torch
 from llmhpc.config import Resources
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
+from llmhpc.models.llama import RopeScaling
 from llmhpc.tokens.reader import TokenFiles
 
 LOGIT_BOUND = 1e-4
@@ -48,8 +49,17 @@ def logits_of_nanotron(cfg, checkpoint, input_ids):
             "scale_depth": 1.4,
         },
         {"residual_multiplier": 0.4, "attention_multiplier": 0.5, "logit_multiplier": 3.0},
+        {"rope_scaling": RopeScaling(factor=4.0, original_positions=16)},
     ],
-    ids=["tied", "untied", "one key per query", "one key for all", "muP as MiniCPM", "multipliers"],
+    ids=[
+        "tied grouped",
+        "untied grouped",
+        "one key per query",
+        "one key for all",
+        "muP as MiniCPM",
+        "multipliers",
+        "longer",
+    ],
 )
 def test_logits_of_an_export_equal_those_of_the_trained_network(model, runs, tmp_path):
     home = tmp_path / "run"
@@ -71,7 +81,7 @@ def test_only_what_has_multipliers_is_exported_as_granite():
 
     def kind(**fields):
         model = Config(**fields)
-        return hugging_face(model).config(model, sequence_length=8, dtype="float32")["model_type"]
+        return hugging_face("llama").config(model, sequence_length=8, dtype="float32")["model_type"]
 
     assert kind() == kind(init_std=0) == "llama"
     assert kind(mup_base_width=128) == kind(logit_multiplier=0.5) == "granite"

@@ -8,18 +8,30 @@ from typing import Any
 
 from llmhpc.errors import ConfigError
 from llmhpc.models import Rows
-from llmhpc.models.llama import Config, scaling
+from llmhpc.models.llama import Config, RopeScaling
+from llmhpc.models.llama.scaling import PLAIN, init_std, multipliers
 
-KINDS = {False: "llama", True: "granite"}  # whether there are multipliers -> model_type
+MODEL_TYPES = LLAMA, GRANITE = "llama", "granite"
 FIXED = {  # what the network is, with the value that transformers takes where nothing is said
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
 }
 
+SCALING = {  # fields of rope_scaling with rope_type llama3
+    "factor": "factor",
+    "low_freq_factor": "low_frequency_factor",
+    "high_freq_factor": "high_frequency_factor",
+    "original_max_position_embeddings": "original_positions",
+}
+
 
 def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]:
     """The content of config.json, less the special tokens."""
+    scaling: dict[str, Any] = {"rope_type": "default"}
+    if model.rope_scaling.factor != 1:
+        named = {there: getattr(model.rope_scaling, own) for there, own in SCALING.items()}
+        scaling = {"rope_type": "llama3"} | named
     return _kind(model) | {
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -27,7 +39,7 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
         "head_dim": model.head_dim,
         "hidden_act": "silu",
         "hidden_size": model.hidden_size,
-        "initializer_range": scaling.init_std(model, "embedding"),
+        "initializer_range": init_std(model, "embedding"),
         "intermediate_size": model.intermediate_size,
         "max_position_embeddings": sequence_length,
         "mlp_bias": False,
@@ -35,8 +47,9 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
         "num_hidden_layers": model.layers,
         "num_key_value_heads": model.kv_heads,
         "rms_norm_eps": model.norm_eps,
-        "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
-        "rope_theta": model.rope_theta,  # transformers before 5
+        "rope_parameters": {"rope_theta": model.rope_theta, **scaling},
+        "rope_theta": model.rope_theta,  # transformers before 5, as the next
+        "rope_scaling": scaling if model.rope_scaling.factor != 1 else None,
         "tie_word_embeddings": model.tied_embeddings,
         "use_cache": True,
         "vocab_size": model.vocab_size,
@@ -45,12 +58,12 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
 
 def _kind(model: Config) -> dict[str, Any]:
     """The class, and the factors that plain llama does not have."""
-    factors = scaling.multipliers(model)
-    if factors == scaling.PLAIN:
-        return {"architectures": ["LlamaForCausalLM"], "model_type": KINDS[False]}
+    factors = multipliers(model)
+    if factors == PLAIN:
+        return {"architectures": ["LlamaForCausalLM"], "model_type": LLAMA}
     return {
         "architectures": ["GraniteForCausalLM"],
-        "model_type": KINDS[True],
+        "model_type": GRANITE,
         "attention_multiplier": factors.query / math.sqrt(model.head_dim),
         "embedding_multiplier": factors.embedding,
         "logits_scaling": 1 / factors.logits,
@@ -63,15 +76,17 @@ def settings(config: dict[str, Any]) -> Config:
 
     Multipliers are said one by one, whatever width or depth they come from.
     """
-    kind = config.get("model_type", KINDS[False])
-    if kind not in KINDS.values():
-        raise ConfigError(f"model_type={kind}: {' or '.join(KINDS.values())}, there is no other")
+    model_type = config.get("model_type", LLAMA)
+    if model_type not in MODEL_TYPES:
+        raise ConfigError(f"model_type={model_type}: {' or '.join(MODEL_TYPES)}, there is no other")
     for key, value in FIXED.items():
         if (there := config.get(key, value)) != value:
             raise ConfigError(f"{key}={there}: {value}, llama has no other")
     heads, rope = config["num_attention_heads"], _rope(config)
-    if rope.get("rope_type", "default") != "default":
-        raise ConfigError(f"rope_type={rope['rope_type']}: default, llama has no other")
+    kind = rope.get("rope_type", "default")
+    if kind not in ("default", "llama3"):
+        raise ConfigError(f"rope_type={kind}: default or llama3, llama has no other")
+    scaling = {own: rope[there] for there, own in SCALING.items() if kind == "llama3"}
     model = Config(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],
@@ -81,9 +96,10 @@ def settings(config: dict[str, Any]) -> Config:
         intermediate_size=config["intermediate_size"],
         tied_embeddings=config.get("tie_word_embeddings", False),
         rope_theta=float(rope.get("rope_theta", 10000.0)),
+        rope_scaling=RopeScaling(**scaling),
         norm_eps=config.get("rms_norm_eps", 1e-6),
         init_std=config.get("initializer_range", 0.02),
-        **(_multipliers(config) if kind == KINDS[True] else {}),
+        **(_multipliers(config) if model_type == GRANITE else {}),
     )
     if (width := config.get("head_dim") or model.head_dim) != model.head_dim:
         raise ConfigError(f"head_dim={width}: {model.head_dim}, hidden_size over heads")

@@ -6,6 +6,7 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp.
 """
 
 import hashlib
+from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -26,27 +27,27 @@ from llmhpc.kernels.documents import Documents
 from llmhpc.models import Split
 from llmhpc.models.llama import Config, scaling
 from llmhpc.models.llama.loss import Loss
+from llmhpc.models.llama.rope import Rope, frequencies
 
 
 @cache
 def rotary_tables(
-    length: int, head_dim: int, theta: float, device: torch.device, dtype: torch.dtype
+    length: int, head_dim: int, rope: Rope, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of position times frequency, each (S, 1, 1, D/2) (Su et al. 2021, arXiv:2104.09864)."""
-    powers = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    """Cosines and sines of position times frequency, each (S, 1, 1, D/2)."""
     positions = torch.arange(length, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, 1.0 / theta**powers)[:, None, None, :]
+    angles = torch.outer(positions, frequencies(rope, head_dim, device))[:, None, None, :]
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(
-    x_SBND: torch.Tensor, theta: float, positions_BS: torch.Tensor | None = None
+    x_SBND: torch.Tensor, rope: Rope, positions_BS: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Rotary positions in Hugging Face's layout: component i turns with component i + D/2.
 
     ``positions_BS``: int64, below S; not given, a token's position is its place in the sequence.
     """
-    cos, sin = rotary_tables(x_SBND.shape[0], x_SBND.shape[-1], theta, x_SBND.device, x_SBND.dtype)
+    cos, sin = rotary_tables(x_SBND.shape[0], x_SBND.shape[-1], rope, x_SBND.device, x_SBND.dtype)
     if positions_BS is not None:
         cos, sin = (table[positions_BS.transpose(0, 1)].squeeze(2) for table in (cos, sin))
     left, right = x_SBND.chunk(2, dim=-1)
@@ -89,9 +90,9 @@ class Layer(nn.Module):
         width, inner = model.hidden_size, model.intermediate_size
         query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
-        self.head_dim, self.theta, self.recompute = (
+        self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            model.rope_theta,
+            Rope(model.rope_theta, *astuple(model.rope_scaling)),
             split.recompute,
         )
         self.multipliers = scaling.multipliers(model)
@@ -126,7 +127,7 @@ class Layer(nn.Module):
         positions_BS = None if documents is None else documents.positions_BS
         heads_SBND = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         qk, v = heads_SBND.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
-        q, k = rotate(qk, self.theta, positions_BS).split([self.heads, self.kv_heads], dim=2)
+        q, k = rotate(qk, self.rope, positions_BS).split([self.heads, self.kv_heads], dim=2)
         q = scaling.times(q, self.multipliers.query)
         attention = choose(x.device.type, x.dtype, self.head_dim)
         q, k, v = (part.transpose(0, 1) for part in (q, k, v))
