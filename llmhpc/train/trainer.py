@@ -327,6 +327,7 @@ class Trainer:
             loss=bad_steps.finite(result.loss),
             lr=self.schedule.learning_rate(step),
             grad_norm=bad_steps.finite(result.grad_norm),
+            **({"z_loss": bad_steps.finite(result.z_loss)} if self.schedule.z_loss else {}),
             memory_gb=round(result.largest[1] / 1e9, 3),
             communication_share=round(self.engine.communication.share, 4),
             **self.waits.take(self.saver.stalled_s),
