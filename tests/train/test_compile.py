@@ -12,14 +12,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True])
-def test_compiled_layers_train_as_the_others(recompute, runs, single, tmp_path):
+def test_compiled_layers_train_as_the_others(runs, single, tmp_path):
     import torch
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
     counters.clear()
-    records = runs.here(tmp_path, parallel={"compile": True, "recompute": recompute})
+    records = runs.here(tmp_path, parallel={"compile": True})
     assert_same(records, runs.records(single))
     # one for all layers, else torch gives up compiling after some
     assert counters["stats"]["unique_graphs"] == 1
@@ -27,6 +26,6 @@ def test_compiled_layers_train_as_the_others(recompute, runs, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_layers_that_are_cut_train_as_one_process(runs, single, tmp_path):
-    records = runs.spread(tmp_path, parallel={"compile": True, "tp": 2})
-    assert_same(records, runs.records(single))
+def test_compiled_layers_that_are_cut_and_recomputed_train_as_one_process(runs, single, tmp_path):
+    parallel = {"compile": True, "tp": 2, "recompute": True}
+    assert_same(runs.spread(tmp_path, parallel=parallel), runs.records(single))

@@ -1,8 +1,4 @@
-"""Which processes and links are called slow, and that all of them are measured."""
-
-import json
-
-import pytest
+"""Which processes and links are called slow. That all are measured: test_layouts."""
 
 from llmhpc.train.health import SLOWER, slow
 
@@ -32,16 +28,3 @@ def test_a_slow_link_is_named_with_both_ends_among_its_like():
     links = [300.0, 40, 300, 12, 290, 45]
     (warning,) = slow(readings(*[100] * 6, hosts=hosts, links=links))
     assert warning == "processes 3 on b and 4 on c exchange at 12 GB/s, others like them at 42.5"
-
-
-@pytest.mark.slow
-def test_every_process_is_measured_before_the_first_step(runs, single, tmp_path):
-    records = runs.spread(tmp_path, parallel={"dp": 2}, schedule={"steps": 2})
-    assert len(records) == 2
-    found = json.loads((tmp_path / "health.json").read_text())
-    assert len(found["processes"]) == 2
-    for one in found["processes"]:
-        assert one["host"] and one["tflops"] > 0 and one["all_reduce_gb_s"] > 0
-    assert found["processes"][0]["link_gb_s"] > 0
-    assert found["processes"][1]["link_gb_s"] is None, "two processes have one link"
-    assert not (single / "health.json").exists(), "one process has none to be compared with"

@@ -2,6 +2,8 @@
 
 import pytest
 
+from llmhpc.files import read_json
+
 LOSS_BOUND = 1e-5
 LAYOUTS = {
     "tp2": {"tp": 2},
@@ -35,6 +37,10 @@ def assert_same(records, expected, bound=LOSS_BOUND):
 
 def test_two_replicas_train_as_one_process(runs, single, tmp_path):
     assert_same(runs.spread(tmp_path / "run", parallel={"dp": 2}), runs.records(single))
+    measured = read_json(tmp_path / "run" / "health.json")["processes"]
+    assert all(one["host"] and one["tflops"] > 0 and one["all_reduce_gb_s"] > 0 for one in measured)
+    assert [one["link_gb_s"] is None for one in measured] == [False, True], "one link of two"
+    assert not (single / "health.json").exists(), "one process has none to be compared with"
 
 
 @pytest.mark.slow

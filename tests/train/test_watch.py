@@ -15,8 +15,7 @@ from .conftest import Runs
 
 LAYOUTS = {
     "dp2 zero": {"dp": 2, "zero_stage": 1},
-    "tp2 sequence cut": {"tp": 2, "tp_mode": TensorMode.REDUCE_SCATTER},
-    "pp2": {"pp": 2},
+    "tp2 pp2 sequence cut": {"tp": 2, "pp": 2, "tp_mode": TensorMode.REDUCE_SCATTER},
 }
 BOUND = 1e-3  # relative: kurtosis is made of fourth powers
 
