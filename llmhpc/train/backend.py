@@ -36,6 +36,13 @@ import nanotron.distributed as nanotron_dist
 from nanotron.parallel import ParallelContext
 from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData
 
+from llmhpc.train.waits import Communication
+
+COLLECTIVES = {
+    name: getattr(nanotron_dist, name)
+    for name in ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
+}
+
 
 class Groups(ParallelContext):
     """Process groups for a connection that exists already; nanotron's class would set a CUDA device."""
@@ -76,6 +83,8 @@ class GlooP2P(P2P):
         self.pending.clear()
 
 
-def use_gloo(*, yes: bool) -> None:
-    """Give nanotron (and nothing else) the all_reduce of the back end in use."""
-    nanotron_dist.all_reduce = gloo_all_reduce if yes else torch_dist.all_reduce
+def use(communication: Communication, *, gloo: bool) -> None:
+    """Give nanotron (and nothing else) the all_reduce of the back end in use, and have its collectives timed."""
+    calls = COLLECTIVES | ({"all_reduce": gloo_all_reduce} if gloo else {})
+    for name, call in calls.items():
+        setattr(nanotron_dist, name, communication.timed(call))

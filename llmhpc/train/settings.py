@@ -67,6 +67,9 @@ class Parallel:
     zero_stage: int = 0  # 1: optimizer states are cut over dp (arXiv:1910.02054)
     micro_batch: int = 4  # sequences per forward pass of a process
     recompute: bool = False  # less memory for activations, one more forward pass
+    compile: bool = (
+        False  # torch.compile the layers: fewer kernels, a minute or more before the first step
+    )
 
     def __post_init__(self) -> None:
         for name in ("dp", "tp", "pp", "micro_batch"):

@@ -61,7 +61,7 @@ def test_there_is_one_budget():
     ("budget", "begin", "limit"),
     [
         ({"tokens": 1e6}, "schedule.tokens=1e+06: 10.0 times through the 100,000 tokens", "397,312"),
-        ({"tokens_per_parameter": 1}, "schedule.tokens_per_parameter=1: 40.", "0.0993"),
+        ({"tokens_per_parameter": 1.0}, "schedule.tokens_per_parameter=1: 40.", "0.0993"),
         ({"steps": 400}, "schedule.steps=400: 16.4 times", "97"),
     ],
 )  # fmt: skip

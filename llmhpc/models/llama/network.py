@@ -106,13 +106,14 @@ class Layer(nn.Module):
             width, 2 * inner, contiguous_chunks=(inner, inner), **cut
         )
         self.down = TensorParallelRowLinear(inner, width, **cut)
+        self.run = torch.compile(self.compute) if split.compile else self.compute
 
     def forward(
         self, hidden: torch.Tensor, documents: Documents | None = None
     ) -> dict[str, torch.Tensor]:
         if self.recompute and torch.is_grad_enabled():
-            return {"hidden": checkpoint(self.compute, hidden, documents, use_reentrant=False)}
-        return {"hidden": self.compute(hidden, documents)}
+            return {"hidden": checkpoint(self.run, hidden, documents, use_reentrant=False)}
+        return {"hidden": self.run(hidden, documents)}
 
     def compute(self, hidden: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, H)."""
@@ -171,7 +172,7 @@ class Llama(NanotronModel):
             Loss,
             {"split": split, "z_loss": z_loss},
             {"logits", "label_ids", "label_weights"},
-            {"loss", "cross_entropy", "z_loss"},
+            {"loss", "cross_entropy", "z_loss", "row_losses"},
         )
 
     def _block(
