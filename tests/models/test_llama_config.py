@@ -1,6 +1,8 @@
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from llmhpc.errors import ConfigError
 from llmhpc.models.llama import Config, RopeScaling, hugging_face
@@ -29,6 +31,23 @@ PUBLISHED = {  # parameters of the released checkpoints
 @pytest.mark.parametrize("count", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(count):
     assert Config(**PUBLISHED[count]).parameters() == count
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "vocab_size"),
+    [  # of the released checkpoints, which have another vocabulary
+        ("llama_135m", 134_515_008, 49152),
+        ("llama_360m", 361_821_120, 49152),
+        ("llama_1b", 1_235_814_400, 128256),
+        ("llama_3b", 3_212_749_824, 128256),
+        ("llama_8b", 8_030_261_248, 128256),
+    ],
+)
+def test_a_choice_has_the_shape_that_it_is_named_after(name, published, vocab_size):
+    path = Path(__file__).parents[2] / "conf" / "model" / f"{name}.yaml"
+    shape = OmegaConf.to_container(OmegaConf.load(path)) | {"vocab_size": vocab_size}
+    del shape["defaults"]
+    assert Config(**shape).parameters() == published
 
 
 @pytest.mark.parametrize(
