@@ -46,7 +46,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
     "trace": {"errors", "tracing"},
     "reshard": RECORDS | {"models", "train"},
-    "model_of": {"errors", "files", "models", "planning", "train"},
+    "model_of": {"errors", "files", "models", "planning", "tokens", "train"},
     "cancel": RECORDS | {"scheduler"},
     "tick": RECORDS | {"display", "executors"},
     "doctor": {"errors", "site"},

@@ -42,6 +42,8 @@ class Imported:
         for path in sorted(self.folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as opened:
                 found |= dict.fromkeys(opened.keys(), path)
+        if not found:
+            raise ArtifactError(f"{self.folder}: no *.safetensors; other formats are not read")
         return found
 
     def __contains__(self, key: str) -> bool:
