@@ -47,6 +47,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "trace": {"errors", "tracing"},
     "reshard": RECORDS | {"models", "train"},
     "model_of": {"errors", "files", "models", "planning", "tokens", "train"},
+    "to_gguf": {"errors", "files", "models", "tokens", "train"},
     "cancel": RECORDS | {"scheduler"},
     "tick": RECORDS | {"display", "executors"},
     "doctor": {"errors", "site"},

@@ -50,6 +50,11 @@ class Imported:
         kind, _, name = key.partition("/")
         return kind in KINDS and name in self.parts
 
+    def whole(self, theirs: str) -> torch.Tensor:
+        """A tensor by the folder's name for it, as it is there."""
+        with safe_open(self.files[theirs], framework="pt") as opened:
+            return opened.get_tensor(theirs)
+
     def row(self, key: str, cut: Cut) -> torch.Tensor:
         """The row of numbers that ``cut`` says, in float32. Raises ArtifactError where a tensor has another shape."""
         local = torch.empty(cut.local, dtype=torch.float32)

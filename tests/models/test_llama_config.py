@@ -1,4 +1,3 @@
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -106,14 +105,14 @@ def test_rotary_frequencies_are_those_of_transformers(theta, scaling):
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    from llmhpc.models.llama.rope import Rope, frequencies
+    from llmhpc.models.llama.rope import frequencies
 
     model = Config(hidden_size=512, rope_theta=theta, rope_scaling=scaling)
     content = hugging_face.config(model, sequence_length=131072, dtype="float32")
     theirs = LlamaRotaryEmbedding(LlamaConfig(**content)).inv_freq
-    ours = frequencies(Rope(theta, *astuple(scaling)), model.head_dim, torch.device("cpu"))
+    ours = frequencies(model.rope(), model.head_dim, torch.device("cpu"))
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
-    slowed = (ours < frequencies(Rope(theta, *astuple(RopeScaling())), 128, ours.device)).sum()
+    slowed = (ours < frequencies(model.rope()._replace(factor=1.0), 128, ours.device)).sum()
     assert bool(slowed) == (scaling.factor > 1)
 
 

@@ -7,7 +7,6 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp.
 
 import hashlib
 import math
-from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -27,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 from llmhpc.kernels.attention import choose
 from llmhpc.kernels.documents import Documents
 from llmhpc.models import Split
-from llmhpc.models.llama import Config
-from llmhpc.models.llama.rope import Rope, frequencies
+from llmhpc.models.llama import Config, Rope
+from llmhpc.models.llama.rope import frequencies
 
 RESIDUAL_WRITERS = ("attention_out.weight", "down.weight")
 
@@ -94,7 +93,7 @@ class Layer(nn.Module):
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
         self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            Rope(model.rope_theta, *astuple(model.rope_scaling)),
+            model.rope(),
             split.recompute,
         )
         self.attention_norm = Norm(width, model.norm_eps)
