@@ -49,6 +49,10 @@ def convert(folder: Path, out: Path, pre: str | None = None) -> None:
 
     if (config := read_json(folder / CONFIG)) is None:
         raise ConfigError(f"{folder}: no {CONFIG} there; a folder that training exported")
+    if (kind := config.get("model_type")) != names.ARCHITECTURE:  # as with multipliers
+        raise ConfigError(
+            f"{folder}: model_type={kind}: {names.ARCHITECTURE}, no other is converted"
+        )
     model = cast(Config, settings(folder, config, names.ARCHITECTURE))
     weights = Imported(folder, model)
     pre = pre or _pre(folder)

@@ -121,3 +121,12 @@ def test_a_tokenizer_that_llama_cpp_does_not_have_is_one_line(texts, tmp_path, c
     assert len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert to_gguf.main([str(folder), str(tmp_path / "model.gguf"), "--pre", "qwen2"]) == 0
+
+
+def test_another_architecture_is_one_line(tmp_path, capsys):
+    model = shape(embedding_multiplier=12.0)
+    content = hugging_face.config(model, sequence_length=64, dtype="float32")
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert to_gguf.main([str(tmp_path), str(tmp_path / "model.gguf")]) == 2
+    error = capsys.readouterr().err
+    assert error == f"llmhpc: {tmp_path}: model_type=granite: llama, no other is converted\n"
