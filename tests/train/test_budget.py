@@ -74,10 +74,10 @@ def test_too_few_tokens_for_the_budget_are_one_line(budget, begin, limit, tmp_pa
     assert finding.estimate
     assert finding.message.startswith(begin)
     assert f" of tokens; at most {limit}, or more data" in finding.message
-    key = next(iter(budget))
-    assert not stage(**{key: type(budget[key])(float(limit.replace(",", "")))}).foresee(
-        {"tokens": tokens}, tmp_path / "run", machine_gb=1000
-    )
+    (key,) = budget
+    most = int(limit) if key == "steps" else float(limit.replace(",", ""))
+    enough = stage(**{key: most})
+    assert not enough.foresee({"tokens": tokens}, tmp_path / "run", machine_gb=1000)
 
 
 def test_the_plan_says_what_training_takes():

@@ -6,7 +6,6 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp.
 """
 
 import hashlib
-from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -25,9 +24,9 @@ from torch.utils.checkpoint import checkpoint
 from llmhpc.kernels.attention import choose
 from llmhpc.kernels.documents import Documents
 from llmhpc.models import Split
-from llmhpc.models.llama import Config, scaling
+from llmhpc.models.llama import Config, Rope, scaling
 from llmhpc.models.llama.loss import Loss
-from llmhpc.models.llama.rope import Rope, frequencies
+from llmhpc.models.llama.rope import frequencies
 
 
 @cache
@@ -92,7 +91,7 @@ class Layer(nn.Module):
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
         self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            Rope(model.rope_theta, *astuple(model.rope_scaling)),
+            model.rope(),
             split.recompute,
         )
         self.multipliers = scaling.multipliers(model)
