@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -22,7 +21,7 @@ from nanotron.parallel.pipeline_parallel.p2p import P2P
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
-from llmhpc.kernels.documents import Documents
+from llmhpc.kernels.documents import Documents, sent
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
@@ -52,7 +51,7 @@ class StepResult(NamedTuple):
     made: bool = True  # whether the weights were updated
     wishes: int = 0  # the largest ``wish`` of all processes
     z_loss: float = 0.0
-    largest: tuple[float, ...] = ()  # and of each of ``said``
+    largest: tuple[float, ...] = ()  # of each number that was ``said``, over all processes
 
 
 class Engine:
@@ -161,9 +160,8 @@ class Engine:
         self.optimizer.update(norm, lr, votes[0])
         with waiting():
             self.optimizer.settle()
-        mean, z_mean, grad_norm, refused, wished, *largest = torch.stack(
-            [loss, z_loss, norm, *votes]
-        ).tolist()
+        all_of_it = torch.stack([loss, norm, z_loss, *votes]).tolist()
+        mean, grad_norm, z_mean, refused, wished, *largest = all_of_it
         self.updates += not refused
         return StepResult(mean, grad_norm, not refused, int(wished), z_mean, tuple(largest))
 
@@ -195,7 +193,7 @@ class Engine:
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
         for row in rows:
             device = self.place.device
-            tokens, weights = (_on(device, part) for part in row[:2])
+            tokens, weights = (sent(torch.from_numpy(part), device) for part in row[:2])
             documents = None
             if row.positions is not None:
                 documents = Documents(torch.from_numpy(row.positions), device)
@@ -217,14 +215,6 @@ class Engine:
                 total[place] = torch.stack([output[name] for output in outputs]).sum()
         dist.all_reduce(total, group=self.context.world_pg)
         return total / micro_batches
-
-
-def _on(device: torch.device, part: np.ndarray) -> torch.Tensor:
-    """A copy on the device that the host does not wait for: from page-locked memory, kept until it is made."""
-    host = torch.from_numpy(part)
-    return (
-        host.to(device) if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
-    )
 
 
 def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool) -> None:

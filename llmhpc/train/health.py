@@ -95,10 +95,10 @@ def _all_reduce(place: Place) -> float:
     return row.nbytes * 2 * (place.size - 1) / place.size / seconds / 1e9
 
 
-def _links(place: Place) -> float:
-    """GB/s of the link from this process to the next one. Links that share a process are measured one after another."""
+def _links(place: Place) -> float | None:
+    """GB/s of the link from this process to the next one; None for the second of two, which have one link. Links that share a process are measured one after another."""
     size, rank = place.size, place.rank
-    speed = 0.0
+    speed: float | None = None
     for turn in range(ROUNDS):
         for first in {rank, (rank - 1) % size}:
             if _turn_of(first, size) == turn:

@@ -266,7 +266,7 @@ class Trainer:
             self.wishes.wish(),
             self.schedule.micro_batches(step, self.parallel),
             self.watch.bounds(step),
-            (self.prefetch.wait_s, memory_peak(self.place.device)),
+            (self.prefetch.wait_s, memory_peak(self.place.device) if measured else 0.0),
         )
         self.engine.communication.end()
         self.waits.data_s += result.largest[0]

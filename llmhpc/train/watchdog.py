@@ -22,6 +22,7 @@ SUSPENDED_S = (
     30  # a thread that looks this late was stopped, with the process or the node: nothing hangs
 )
 GATHER_S = 5  # for the others to say where they are; they notice at the same time, nearly
+STDERR = 2  # the descriptor: sys.stderr may be an object that is no file
 OWN = str(Path(__file__).parents[1])
 
 
@@ -71,7 +72,7 @@ class Watchdog:
             + described(self._gather(), self.place.size)
         )
         sys.stderr.write(f"process {self.place.rank}: {error}\n")
-        faulthandler.dump_traceback(all_threads=True)
+        faulthandler.dump_traceback(file=STDERR, all_threads=True)
         sys.stderr.flush()
         if self._closed.is_set():
             return

@@ -43,4 +43,5 @@ def test_every_process_is_measured_before_the_first_step(runs, single, tmp_path)
     for one in found["processes"]:
         assert one["host"] and one["tflops"] > 0 and one["all_reduce_gb_s"] > 0
     assert found["processes"][0]["link_gb_s"] > 0
+    assert found["processes"][1]["link_gb_s"] is None, "two processes have one link"
     assert not (single / "health.json").exists(), "one process has none to be compared with"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from llmhpc.errors import ConfigError
+from llmhpc.train.lines import Lines, read_lines
 from llmhpc.train.settings import MixturePhase, TensorMode
 from llmhpc.train.watch import group_of
 
@@ -132,3 +133,14 @@ def test_wandb_that_is_not_installed_is_said_ahead_and_by_the_run(runs, tmp_path
     with pytest.raises(ConfigError, match="wandb=true: the package wandb is not installed"):
         Boards(tmp_path, 0, wandb=True)
     assert not list(outlook.boards(wandb=False))
+    (finding,) = outlook.boards(wandb=True)
+    assert "pip install wandb" in finding.message
+
+
+def test_records_of_steps_that_are_made_again_are_dropped(tmp_path):
+    path = tmp_path / "watch.jsonl"
+    path.write_text('{"step": 4}\n{"step": 8}\n{"step": 12}\n{"ste')
+    file = Lines(path, resumed_step=8)
+    file.write({"step": 12, "again": True})
+    file.close()
+    assert read_lines(path) == [{"step": 4}, {"step": 8}, {"step": 12, "again": True}]

@@ -59,7 +59,7 @@ class Loss(nn.Module):
     """Mean of cross-entropy times weight, in nats per token, in float32, and of the z-loss times weight.
 
     The z-loss, ``z_loss`` log^2 Z (Chowdhery et al., arXiv:2204.02311, section 5), draws log Z to 0, which cross-entropy
-    leaves free. ``loss`` is the sum, which is learnt from; ``row_losses`` (B,) the cross-entropy of each sequence, summed.
+    leaves free. ``loss`` is the sum, which is learnt from; ``row_losses`` (B,) are the sums of each sequence's cross-entropy.
     """
 
     def __init__(self, split: Split, z_loss: float) -> None:
