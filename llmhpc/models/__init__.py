@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nanotron.parallel.pipeline_parallel.p2p import P2P
     from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 
+    from llmhpc.kernels.ring import Ring
+
 
 class StageParts(NamedTuple):
     """What one process of a pipeline stage holds."""
@@ -76,6 +78,7 @@ class Split:
     tp_mode: "TensorParallelLinearMode"
     p2p: "P2P"
     recompute: bool = False  # drop activations of a layer, compute them again in the backward pass
+    ring: "Ring | None" = None  # of processes that share each sequence
 
 
 def stage_of_blocks(costs: list[int], pp: int) -> list[int]:

@@ -38,7 +38,22 @@ from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData
 
 
 class Groups(ParallelContext):
-    """Process groups for a connection that exists already; nanotron's class would set a CUDA device."""
+    """Process groups for a connection that exists already; nanotron's class would set a CUDA device.
+
+    To nanotron all ``replicas`` are data parallel. The ``cp`` of them that share sequences are neighbours, on one node
+    if it holds them, and have a group of their own (``cp_pg``, None for cp 1): what it sends waits for no gradients.
+    """
+
+    def __init__(self, *, replicas: int, cp: int, tp: int, pp: int) -> None:
+        super().__init__(
+            data_parallel_size=replicas, tensor_parallel_size=tp, pipeline_parallel_size=pp
+        )
+        self.cp_pg: torch_dist.ProcessGroup | None = None
+        if cp > 1:
+            cells = self.world_rank_matrix.reshape(pp, -1, cp, tp).swapaxes(2, 3).reshape(-1, cp)
+            groups = {tuple(ranks): torch_dist.new_group(ranks) for ranks in cells.tolist()}
+            here = torch_dist.get_rank()
+            self.cp_pg = next(group for ranks, group in groups.items() if here in ranks)
 
     def set_device(self) -> None:
         """Done by llmhpc.train.processes."""

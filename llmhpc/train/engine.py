@@ -22,6 +22,7 @@ from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
 from llmhpc.kernels.documents import Documents
+from llmhpc.kernels.ring import Ring
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
@@ -57,10 +58,9 @@ class Engine:
         on_cpu = place.device.type == "cpu"
         backend.use_gloo(yes=on_cpu)
         self.context = backend.Groups(
-            data_parallel_size=parallel.dp,
-            tensor_parallel_size=parallel.tp,
-            pipeline_parallel_size=parallel.pp,
+            replicas=parallel.replicas(), cp=parallel.cp, tp=parallel.tp, pp=parallel.pp
         )
+        self.ring = Ring(self.context.cp_pg) if self.context.cp_pg is not None else None
         self.p2p = (backend.GlooP2P if on_cpu else P2P)(self.context.pp_pg, place.device)
         self.network = self._build(model)
         self.network.init_model_randomly(seed)
@@ -79,8 +79,8 @@ class Engine:
 
     @property
     def dp_rank(self) -> int:
-        """Which replica of the network this process is part of."""
-        return dist.get_rank(self.context.dp_pg)
+        """Whose sequences this process reads; those of a cp group read the same."""
+        return dist.get_rank(self.context.dp_pg) // self.parallel.cp
 
     def describe(self) -> dict[str, Any]:
         """How the work is spread and which kernels do it."""
@@ -88,6 +88,7 @@ class Engine:
             "processes": self.place.size,
             "device": self.place.device.type,
             "dp": self.parallel.dp,
+            "cp": self.parallel.cp,
             "tp": self.parallel.tp,
             "pp": self.parallel.pp,
             "micro_batches": self.micro_batches,
@@ -142,6 +143,7 @@ class Engine:
             tp_mode=TensorParallelLinearMode[self.parallel.tp_mode.name],
             p2p=self.p2p,
             recompute=self.parallel.recompute,
+            ring=self.ring,
         )
         network = build_model(
             model_builder=lambda: architecture(model).build(model, split),
@@ -159,16 +161,20 @@ class Engine:
         """What the first stage and the last stage read; the others point to them. Every stage has the documents."""
         here = dist.get_rank(self.context.pp_pg)
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
+        device = self.place.device
         for row in rows:
-            device = self.place.device
-            tokens, weights = (torch.from_numpy(part).to(device) for part in row[:2])
+            mine: slice | torch.Tensor = slice(None)
+            if self.ring is not None:
+                mine = self.ring.places(row.weights.shape[1] // self.ring.size)
+            parts = (row.tokens[:, :-1], row.tokens[:, 1:], row.weights)
+            inputs, labels, weights = (torch.from_numpy(part)[:, mine].to(device) for part in parts)
             documents = None
             if row.positions is not None:
-                documents = Documents(torch.from_numpy(row.positions), device)
-            weights = weights / self.parallel.dp  # gradients are added up over the replicas
+                documents = Documents(torch.from_numpy(row.positions)[:, mine], device)
+            weights = weights / self.parallel.replicas()  # gradients are added up over them
             yield {
-                "input_ids": tokens[:, :-1].contiguous() if here == first else TensorPointer(first),
-                "label_ids": tokens[:, 1:].contiguous() if here == last else TensorPointer(last),
+                "input_ids": inputs.contiguous() if here == first else TensorPointer(first),
+                "label_ids": labels.contiguous() if here == last else TensorPointer(last),
                 "label_weights": weights if here == last else TensorPointer(last),
                 "documents": documents,
             }

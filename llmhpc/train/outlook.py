@@ -50,9 +50,9 @@ def memory(
 
 def _ways_to_save(parallel: Parallel) -> list[str]:
     ways = [] if parallel.recompute else ["parallel.recompute=true"]
-    if parallel.dp > 1 and not parallel.zero_stage:
+    if parallel.replicas() > 1 and not parallel.zero_stage:
         ways.append("parallel.zero_stage=1")
-    return [*ways, "a smaller parallel.micro_batch", "more parallel.tp or pp"]
+    return [*ways, "a smaller parallel.micro_batch", "more parallel.cp, tp or pp"]
 
 
 def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[Finding]:
@@ -144,12 +144,12 @@ def _same_work(
     """Whether a step took as long in a run with ``config``; where it ran is not looked at."""
     batch, layout = (
         ("global_batch", "batch_warmup", "sequence_length"),
-        ("dp", "tp", "pp", "micro_batch", "recompute"),
+        ("dp", "cp", "tp", "pp", "micro_batch", "recompute"),
     )
     return (
         config.get("model") == asdict(model)
         and all(config["schedule"].get(key) == getattr(schedule, key) for key in batch)
-        and all(config["parallel"][key] == getattr(parallel, key) for key in layout)
+        and all(config["parallel"].get(key) == getattr(parallel, key) for key in layout)
     )
 
 
@@ -160,7 +160,7 @@ def footprint(
     saves = -(-steps // checkpoint_every)
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
-    files = parallel.tp * parallel.pp * (1 + (parallel.dp if parallel.zero_stage else 1))
+    files = parallel.tp * parallel.pp * (1 + (parallel.replicas() if parallel.zero_stage else 1))
     size = model.parameters() * (checkpoint + (2 if half else 4))
     return Footprint(saves * size, saves * (files + FILES_OF_A_SAVE))
 
