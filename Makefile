@@ -16,11 +16,13 @@ quickstart: $(INSTALLED)
 
 install: $(INSTALLED)
 
+# two tests at a time; those on Slurm one after the other: there is one cluster, and what is waited for there takes its time
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra --durations=25 -n 2 --dist loadfile -m "not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra --durations=25 -m slurm
 
 quick: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not slurm and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm and not gpu"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

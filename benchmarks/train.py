@@ -192,7 +192,13 @@ class PlainLoop:
             if piece.key.startswith("weight/")
         }
         self.network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-        missing = self.network.load_state_dict(names.tensors(model, ours), strict=False)
+        theirs = {
+            part.theirs: ours[part.ours][part.start : part.stop] for part in names.rows(model)
+        }
+        theirs = {
+            part.theirs: ours[part.ours][part.start : part.stop] for part in names.rows(model)
+        }
+        missing = self.network.load_state_dict(theirs, strict=False)
         assert not missing.unexpected_keys, missing
         self.network.to(engine.place.device).train()
         named = list(self.network.named_parameters())

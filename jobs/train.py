@@ -15,7 +15,8 @@ from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.task import Task
-from llmhpc.train import outlook, start
+from llmhpc.train import outlook, pretrained, start
+from llmhpc.train.keeping import Keeping
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
 
 DOCUMENTS, START = "documents", "start"
@@ -40,7 +41,11 @@ class Config(Stage):
     heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
     start_from: str = ""  # a train step's directory to go on from, in place of needs.start
     start_step: int = 0  # which of its checkpoints; 0: its last
+    pretrained: str = ""  # a Hugging Face folder, whose weights training begins with
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
+    # of these as many of the newest stay (0: all), and those of every so many steps beside them; exports all stay
+    keep_checkpoints: int = field(default=0, metadata=NOT_IDENTITY)
+    keep_every: int = field(default=0, metadata=NOT_IDENTITY)
     log_every: int = field(default=1, metadata=NOT_IDENTITY)  # steps
     # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
     save_every_min: float = field(default=0.0, metadata=NOT_IDENTITY)
@@ -52,7 +57,24 @@ class Config(Stage):
         at_least(self, "start_step", 0)
         if self.start_from:  # a job has another working directory
             self.start_from = str(Path(self.start_from).absolute())
+        if self.pretrained:
+            self.pretrained = str(Path(self.pretrained).absolute())
+        for key, other in {
+            "start_from": self.start_from,
+            "needs.start": self.needs.get("start"),
+        }.items():
+            if self.pretrained and other:
+                raise ConfigError(f"pretrained={self.pretrained}: either it or {key}={other}")
         at_least(self, "checkpoint_every", 1)
+        at_least(self, "keep_checkpoints", 0)
+        if self.keep_every < 0 or self.keep_every % self.checkpoint_every:
+            raise ConfigError(
+                f"keep_every={self.keep_every}: a multiple of checkpoint_every={self.checkpoint_every}"
+            )
+        if self.keep_every and not self.keep_checkpoints:
+            raise ConfigError(
+                f"keep_every={self.keep_every}: with keep_checkpoints=0 all stay; 1 or more"
+            )
         at_least(self, "log_every", 1)
         at_least(self, "save_every_min", 0)
         at_least(self, "hours_between_failures", 0.01)
@@ -92,6 +114,11 @@ class Config(Stage):
             raise ConfigError(
                 f"resources.gpus_per_node={gpus}: {processes // nodes}, one for each process of a node"
             )
+
+    def keeping(self) -> Keeping:
+        """Which checkpoints are made and stay."""
+        steps = self.schedule.steps
+        return Keeping(self.checkpoint_every, steps, self.keep_checkpoints, self.keep_every)
 
     def processes(self) -> int:
         """One for each cell of the layout."""
@@ -137,6 +164,11 @@ class Config(Stage):
                 f"start_step={step}: a multiple of checkpoint_every={other.checkpoint_every} of {name}, or its"
                 f" last, {other.schedule.steps}"
             )
+        if not other.keeping().stays(step, other.schedule.steps):
+            left = ", ".join(map(str, other.keeping().left()))
+            raise ConfigError(
+                f"start_step={step}: {name} keeps only {left} (keep_checkpoints, keep_every)"
+            )
         source = start.source_of(other.needs, other.schedule, other.heldout_fraction)
         there = start.traits(other.schedule, step, source)
         state = {"step": step, "model": asdict(other.model), "data": there}
@@ -167,8 +199,9 @@ class Config(Stage):
         run = (self.model, self.parallel, self.schedule)
         return [
             *self._foresee_start(inputs),
+            *self._foresee_pretrained(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
-            *outlook.data(inputs, self.model, self.schedule),
+            *outlook.data(inputs, self.model, self.schedule, self.pretrained),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 
@@ -185,12 +218,22 @@ class Config(Stage):
             return [Finding(str(error))]
         return []
 
+    def _foresee_pretrained(self, inputs: dict[str, Path]) -> list[Finding]:
+        """Of a model of others."""
+        if not self.pretrained:
+            return []
+        try:
+            pretrained.check(Path(self.pretrained), self.model)
+            if (inputs["tokenizer"] / "manifest.json").exists():
+                pretrained.check_tokenizer(Path(self.pretrained), inputs["tokenizer"])
+        except ConfigError as error:
+            return [Finding(str(error))]
+        return []
+
     def will_write(self, input_bytes: int) -> Footprint:
-        """Every checkpoint is kept, with its export."""
-        steps = self.schedule.steps - self.start_step
-        return outlook.footprint(
-            self.model, self.parallel, self.schedule, steps, self.checkpoint_every
-        )
+        """The checkpoints that stay and the one before the next, and an export of each that is made."""
+        made, most = self.keeping().made(self.start_step), self.keeping().most(self.start_step)
+        return outlook.footprint(self.model, self.parallel, self.schedule, made, most)
 
     def expected_seconds(self, out: Path) -> float | None:
         """Steps times the seconds of one in this run or one like it."""
@@ -224,7 +267,8 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             place=place,
             wishes=wishes,
             start=start.Start(home, cfg.start_step) if home else None,
-            checkpoint_every=cfg.checkpoint_every,
+            keeping=cfg.keeping(),
+            begin_with=Path(cfg.pretrained) if cfg.pretrained else None,
             heldout_fraction=cfg.heldout_fraction,
         )
         return trainer.train(log_every=cfg.log_every)

@@ -130,19 +130,24 @@ class Killer:
         self.seen: set[Path] = set()
         self.waiting: list[Start] = []
         self.hit: list[Start] = []
+        self.missed: set[Path] = set()  # steps with a task that ended sooner: too short to wait for
 
     def look(self) -> None:
         for path in sorted(set(self.root.glob("*/attempts/*-[0-9]*.json")) - self.seen):
             self.seen.add(path)
-            at_work = [start.at_work for start in self.hit if start.home == path.parents[1]]
+            home = path.parents[1]
+            at_work = [start.at_work for start in self.hit if start.home == home]
             if not at_work:
-                self.waiting.append(Start(path, STARTING_S * self.rng.random(), at_work=False))
+                wait_s = 0 if home in self.missed else STARTING_S * self.rng.random()
+                self.waiting.append(Start(path, wait_s, at_work=False))
             elif sum(at_work) < AT_WORK:
                 self.waiting.append(Start(path, WORKING_S * self.rng.random(), at_work=True))
         for start in [start for start in self.waiting if start.has_come()]:
             self.waiting.remove(start)
             if start.kill():
                 self.hit.append(start)
+            else:
+                self.missed.add(start.home)
 
 
 def made(root: Path) -> dict[str, dict[str, str]]:

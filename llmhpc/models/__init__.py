@@ -1,8 +1,8 @@
 """Model architectures: one package each, with its settings, its network and its Hugging Face names.
 
 A package here is an option of the configuration group ``model``. It holds ``Config`` (a Model), ``build``
-(the network on nanotron's parallel layers) and a module ``hugging_face`` (``config`` and ``tensors`` of an
-export).
+(the network on nanotron's parallel layers) and a module ``hugging_face``: ``config`` of an export, ``settings``
+of a config.json, and ``rows``, which of its tensors is what of ours.
 """
 
 import importlib
@@ -36,6 +36,15 @@ class Activations(NamedTuple):
     layer_backward: int  # for a moment, in the backward pass of a layer
     head: int  # kept by the output layer and the loss
     loss: int  # for a moment, where the loss is computed
+
+
+class Rows(NamedTuple):
+    """A tensor of Hugging Face's: rows ``start`` to ``stop`` of one of ours."""
+
+    theirs: str
+    ours: str
+    start: int
+    stop: int
 
 
 @dataclass(kw_only=True, slots=True)

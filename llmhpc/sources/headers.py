@@ -25,6 +25,16 @@ class Headers(Mapping[str, str]):
         start = found + len(begin)
         return self._text[start : self._text.find("\r\n", start)]
 
+    def is_value(self, name: str, value: str) -> bool:
+        """Whether there is ``name``, and its value is ``value``, which is in lower case."""
+        begin = f"\r\n{name}: "
+        found = self._lower.find(begin)
+        return found >= 0 and self._lower.startswith(f"{value}\r\n", found + len(begin))
+
+    def names_end(self, end: str) -> bool:
+        """False if no name ends so; true may be said of a value that has such a text."""
+        return f"{end}: " in self._lower
+
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
         if value is None:

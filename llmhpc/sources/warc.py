@@ -79,10 +79,11 @@ def read_texts(files: list[str], max_bytes: int, reading: Reading) -> Iterator[T
 def _records(
     files: list[str], max_bytes: int, reading: Reading
 ) -> Iterator[tuple[str, int, "Record"]]:
-    """(address, offset, record); one gzip member is one record, and a bad one costs itself."""
+    """(address, offset, record); one gzip member is one record, if it is compressed, and a bad one costs itself."""
     import fsspec
 
     from llmhpc.sources.members import members
+    from llmhpc.sources.uncompressed import BEGIN, uncompressed
     from llmhpc.sources.warc_records import BadRecord, records
 
     for number, address in enumerate(files):
@@ -93,7 +94,9 @@ def _records(
             reading.skip(reason, address, offset)
 
         with fs.open(path, "rb") as file:
-            for offset, raw in members(file, skip, max_bytes):
+            is_plain = file.read(len(BEGIN)) == BEGIN
+            file.seek(0)
+            for offset, raw in (uncompressed if is_plain else members)(file, skip, max_bytes):
                 reading.progress(number + min(1.0, offset / total), len(files), "files")
                 try:
                     for record in records(raw, max_bytes):

@@ -23,6 +23,7 @@ KIND = b"\r\nWARC-Type: "
 NEXT = HEAD_END + b"WARC/1."  # what a member of several records has
 NONE: Mapping[str, str] = MappingProxyType({})
 WITH_BODY = ("response", "conversion")
+ENCODINGS = ("content-encoding", "transfer-encoding")
 REFUSALS = (
     ValueError,
     EOFError,
@@ -78,7 +79,7 @@ def _with_body(kind: str, raw: bytes | bytearray) -> Record | None:
     if not head:
         return None
     headers, body, stop = Headers(head[1]), head.end(), len(raw) - len(HEAD_END)
-    if headers.get("content-length") != str(stop - body) or not raw.endswith(HEAD_END):
+    if not headers.is_value("content-length", str(stop - body)) or not raw.endswith(HEAD_END):
         return None
     url = headers.get("warc-target-uri", "")
     if " " in url:  # warcio puts %20
@@ -91,7 +92,7 @@ def _with_body(kind: str, raw: bytes | bytearray) -> Record | None:
     if not served:
         return None
     http = Headers(served[2])
-    if http.get("content-encoding") or http.get("transfer-encoding"):
+    if http.names_end("-encoding") and any(map(http.get, ENCODINGS)):
         return None
     return Record(
         kind, headers, served[1].decode(), http, bytes(memoryview(raw)[served.end() : stop])

@@ -26,6 +26,7 @@ from llmhpc.kernels.ring import Ring
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
+from llmhpc.train.imported import Imported
 from llmhpc.train.optimizer import Optimizer
 from llmhpc.train.pieces import Shards
 from llmhpc.train.processes import Place
@@ -55,6 +56,7 @@ class Engine:
         self, model: Model, parallel: Parallel, schedule: Schedule, *, seed: int, place: Place
     ) -> None:
         self.place, self.schedule, self.parallel = place, schedule, parallel
+        self.model = model
         on_cpu = place.device.type == "cpu"
         backend.use_gloo(yes=on_cpu)
         self.context = backend.Groups(
@@ -76,6 +78,10 @@ class Engine:
         """Take weights and the optimizer's state, after ``updates`` steps of it, from a checkpoint of any layout."""
         self.optimizer.load(Shards(checkpoint), updates)
         self.updates = updates
+
+    def take(self, pretrained: Path) -> None:
+        """Take the weights of a Hugging Face folder; the optimizer begins anew."""
+        self.optimizer.load(Imported(pretrained, self.model), updates=0)
 
     @property
     def dp_rank(self) -> int:

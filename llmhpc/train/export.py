@@ -1,22 +1,25 @@
-"""A checkpoint of any layout as a Hugging Face folder: shards are joined offline, then renamed and split."""
+"""A checkpoint of any layout as a Hugging Face folder: shards are joined, renamed and split, one tensor after the other."""
 
+import itertools
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from llmhpc.files import read_json, write_json
-from llmhpc.models import Model, hugging_face
+from llmhpc.models import Model, Rows, hugging_face
 from llmhpc.train.checkpoints import CHECKPOINTS
-from llmhpc.train.pieces import Shards
+from llmhpc.train.pieces import Shards, Tensor, write_tensors
 from llmhpc.train.settings import Schedule
 
 EXPORTS, INDEX = "exports", "exports.json"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer"
 PARTIAL = ".partial"
+FILE_BYTES = 5_000_000_000  # of weights, unless one tensor has more: what the hub advises
 
 
 def export(
@@ -32,10 +35,8 @@ def export(
     partial = final.with_name(f"{final.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(tokenizer / TOKENIZER, partial)
-    names = hugging_face(model)
-    tensors = names.tensors(model, whole_tensors(out / CHECKPOINTS / str(step)))
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    names, dtype = hugging_face(model), getattr(torch, schedule.precision.name)
+    write_weights(partial, Shards(out / CHECKPOINTS / str(step)), names.rows(model), dtype)
     config = names.config(
         model, sequence_length=schedule.sequence_length, dtype=schedule.precision.name
     )
@@ -72,10 +73,48 @@ def _folders(out: Path) -> list[Path]:
     return sorted(path for path in (out / EXPORTS).glob("*") if path.name.isdigit())
 
 
-def whole_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Every parameter of a checkpoint, joined over its shards, by its name in the network."""
-    shards = Shards(checkpoint)
-    return {name: shards.whole(f"weight/{name}") for name in shards.names("weight")}
+def write_weights(
+    folder: Path,
+    shards: Shards,
+    rows: list[Rows],
+    dtype: torch.dtype,
+    file_bytes: int = FILE_BYTES,
+) -> None:
+    """Write model.safetensors, or several files of up to ``file_bytes`` and their index, as transformers does.
+
+    One tensor of ours is in memory at a time. Raises ArtifactError where a part of one is missing.
+    """
+    named = {
+        part: Tensor(
+            part.theirs, dtype, [part.stop - part.start, *shards.shape(f"weight/{part.ours}")[1:]]
+        )
+        for part in rows
+    }
+    files: list[list[Rows]] = []
+    room = 0
+    for part, tensor in named.items():
+        if not files or tensor.size_bytes > room:
+            files.append([])
+            room = file_bytes
+        files[-1].append(part)
+        room -= tensor.size_bytes
+    where: dict[str, str] = {}
+    for number, parts in enumerate(files, 1):
+        name = f"model-{number:05d}-of-{len(files):05d}" if len(files) > 1 else "model"
+        path = folder / f"{name}.safetensors"
+        tensors = [named[part] for part in parts]
+        write_tensors(path, tensors, {"format": "pt"}, _numbers(shards, parts))
+        where |= {part.theirs: path.name for part in parts}
+    if len(files) > 1:
+        size = {"total_size": sum(tensor.size_bytes for tensor in named.values())}
+        write_json(folder / WEIGHTS_INDEX, {"metadata": size, "weight_map": where})
+
+
+def _numbers(shards: Shards, parts: Iterable[Rows]) -> Iterator[torch.Tensor]:
+    for ours, same in itertools.groupby(parts, lambda part: part.ours):
+        whole = shards.whole(f"weight/{ours}")
+        for part in same:
+            yield whole[part.start : part.stop]
 
 
 def _special_ids(tokenizer: Path, eos_id: int) -> dict[str, Any]:

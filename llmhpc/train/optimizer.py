@@ -13,6 +13,7 @@ import torch.distributed as dist
 from nanotron.models import NanotronModel
 from nanotron.parallel import ParallelContext
 
+from llmhpc.train.imported import Imported
 from llmhpc.train.pieces import Piece, Shards, cut_of, parameter_name
 from llmhpc.train.settings import Parallel, Precision, Schedule
 
@@ -263,7 +264,7 @@ class Optimizer:
                     written = mine and (self.zero or first_replica)
                     yield Piece(f"{kind}/{part.name}", cut, whole[held], written)
 
-    def load(self, shards: Shards, updates: int) -> None:
+    def load(self, shards: Shards | Imported, updates: int) -> None:
         """Fill every row; ``updates`` steps of AdamW were made. Without a state of the optimizer it starts anew."""
         with torch.no_grad():
             for piece in self.pieces():

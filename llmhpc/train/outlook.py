@@ -11,11 +11,13 @@ from llmhpc.config import Finding, Footprint, Resources
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.train.memory import ADAM_BYTES, OF_A_PROCESS, estimate
+from llmhpc.train.pretrained import vocabulary_fits
 from llmhpc.train.settings import Parallel, Precision, Schedule
 
 EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
 SPARE = 0.1  # of the time limit, for starting and saving
-FILES_OF_A_SAVE = 8  # beside those of the processes: two of the checkpoint, six of the export
+FILES_OF_A_CHECKPOINT = 2  # beside those of the processes
+FILES_OF_AN_EXPORT = 6
 
 
 def memory(
@@ -55,26 +57,28 @@ def _ways_to_save(parallel: Parallel) -> list[str]:
     return [*ways, "a smaller parallel.micro_batch", "more parallel.cp, tp or pp"]
 
 
-def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[Finding]:
+def data(
+    inputs: dict[str, Path], model: Model, schedule: Schedule, begin_with: str = ""
+) -> Iterator[Finding]:
     """Whether sealed tokens fill a step, are of the model's vocabulary, and are not read too often."""
     if schedule.phases:
         from llmhpc.train.shares import Shares
 
         shares = Shares(schedule, seed=0)
         for name, drawn in shares.before(schedule.sequences_before(schedule.steps + 1)).items():
-            yield from _source(inputs[name], model, schedule, drawn, least=1)
+            yield from _source(inputs[name], model, schedule, drawn, begin_with, least=1)
     elif "tokens" in inputs:
         drawn, least = schedule.sequences_before(schedule.steps + 1), schedule.global_batch
-        yield from _source(inputs["tokens"], model, schedule, drawn, least=least)
+        yield from _source(inputs["tokens"], model, schedule, drawn, begin_with, least=least)
 
 
 def _source(
-    tokens: Path, model: Model, schedule: Schedule, drawn: int, *, least: int
+    tokens: Path, model: Model, schedule: Schedule, drawn: int, begin_with: str, *, least: int
 ) -> Iterator[Finding]:
     """Of one set of tokens, which has to fill ``least`` sequences, and of which so many are ``drawn``."""
     if not (tokens / "manifest.json").exists() or not (index := read_json(tokens / "tokens.json")):
         return
-    if index["vocab_size"] != model.vocab_size:
+    if not vocabulary_fits(index["vocab_size"], model, begin_with):
         yield Finding(
             f"model.vocab_size={model.vocab_size}: {index['vocab_size']}, as {tokens.name} has"
         )
@@ -154,15 +158,17 @@ def _same_work(
 
 
 def footprint(
-    model: Model, parallel: Parallel, schedule: Schedule, steps: int, checkpoint_every: int
+    model: Model, parallel: Parallel, schedule: Schedule, exports: int, checkpoints: int
 ) -> Footprint:
-    """Checkpoints with float32 Adam, and weights twice where they are not float32; an export of each."""
-    saves = -(-steps // checkpoint_every)
+    """Checkpoints with float32 Adam, and weights twice where they are not float32; exports."""
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
     files = parallel.tp * parallel.pp * (1 + (parallel.replicas() if parallel.zero_stage else 1))
-    size = model.parameters() * (checkpoint + (2 if half else 4))
-    return Footprint(saves * size, saves * (files + FILES_OF_A_SAVE))
+    size = checkpoints * checkpoint + exports * (2 if half else 4)
+    return Footprint(
+        model.parameters() * size,
+        checkpoints * (files + FILES_OF_A_CHECKPOINT) + exports * FILES_OF_AN_EXPORT,
+    )
 
 
 def _gb(value: float) -> str:

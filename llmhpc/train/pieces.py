@@ -48,6 +48,18 @@ class Piece(NamedTuple):
     written: bool  # by this process; others have the same
 
 
+class Tensor(NamedTuple):
+    """A tensor of a file that is to be written."""
+
+    name: str
+    dtype: torch.dtype
+    shape: list[int]
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def parameter_name(name: str) -> str:
     """A parameter's name without nanotron's wrappers of pipeline stages."""
     return ".".join(part for part in name.split(".") if part != "pp_block")
@@ -84,22 +96,33 @@ def write(
     The same rows are the same bytes, which the safetensors package does not promise: its metadata come in any order.
     """
     cuts = {piece.key: asdict(piece.cut) for piece in pieces}
-    header: dict[str, Any] = {"__metadata__": {CUTS: json.dumps(cuts, sort_keys=True)}}
+    tensors = [Tensor(piece.key, piece.row.dtype, [piece.row.numel()]) for piece in pieces]
+    metadata = {CUTS: json.dumps(cuts, sort_keys=True)}
+    return write_tensors(path, tensors, metadata, map(row_of, pieces))
+
+
+def write_tensors(
+    path: Path, tensors: list[Tensor], metadata: dict[str, str], numbers: Iterable[torch.Tensor]
+) -> dict[str, Any]:
+    """Write a safetensors file and flush it to disk; ``numbers`` are asked for one after the other.
+
+    Returns its size in bytes and its sha256.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
     at = 0
-    for piece in pieces:
-        numbers, stop = piece.row.numel(), at + piece.row.numel() * piece.row.element_size()
-        header[piece.key] = {
-            "dtype": DTYPES[piece.row.dtype],
-            "shape": [numbers],
-            "data_offsets": [at, stop],
+    for tensor in tensors:
+        offsets = [at, at := at + tensor.size_bytes]
+        header[tensor.name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": tensor.shape,
+            "data_offsets": offsets,
         }
-        at = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text = text.ljust(-(-(len(text) + 8) // ALIGNMENT) * ALIGNMENT - 8)
     digest = hashlib.sha256()
     with path.open("wb") as file:
         head = memoryview(len(text).to_bytes(8, "little") + text)
-        for part in itertools.chain([head], (_bytes(row_of(piece)) for piece in pieces)):
+        for part in itertools.chain([head], map(_bytes, numbers)):
             digest.update(part)
             file.write(part)
         file.flush()
@@ -108,8 +131,8 @@ def write(
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _bytes(row: torch.Tensor) -> memoryview:
-    return row.contiguous().view(torch.uint8).numpy().data
+def _bytes(numbers: torch.Tensor) -> memoryview:
+    return numbers.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def write_index(folder: Path) -> None:

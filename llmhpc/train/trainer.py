@@ -13,10 +13,11 @@ from llmhpc.files import read_json, write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
-from llmhpc.train import bad_steps, checkpoints, export, start
+from llmhpc.train import bad_steps, checkpoints, export, pretrained, start
 from llmhpc.train.bad_steps import BadStep, Watch
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine, StepResult
+from llmhpc.train.keeping import Keeping
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.mixture import Mixture, open_batches
 from llmhpc.train.prefetch import Prefetch
@@ -34,7 +35,8 @@ class Trainer:
     """One process of a training run; ``out`` is resumed from.
 
     ``inputs`` has the role tokenizer, and tokens, or the sources of a mixture, or documents, of which
-    ``heldout_fraction`` is left out. Without a checkpoint in ``out`` training goes on from that of ``start``.
+    ``heldout_fraction`` is left out. Without a checkpoint in ``out`` training goes on from that of ``start``, or begins
+    with the weights in the folder ``begin_with``.
     """
 
     def __init__(
@@ -49,16 +51,18 @@ class Trainer:
         place: Place,
         wishes: Wishes,
         start: Start | None,
-        checkpoint_every: int,
+        keeping: Keeping,
+        begin_with: Path | None,
         heldout_fraction: float,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
-        self.wishes, self.start, self.checkpoint_every = wishes, start, checkpoint_every
+        self.wishes, self.start, self.keeping = wishes, start, keeping
+        self.begin_with = begin_with
         self.source = source_of(inputs, schedule, heldout_fraction)
         self.began = 0  # the step of the training that this one goes on from
         self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
-        if vocab_size != model.vocab_size:
+        if not pretrained.vocabulary_fits(vocab_size, model, begin_with):
             of = inputs.get(self._sources()[0], inputs["tokenizer"])
             raise ArtifactError(
                 f"{of} has a vocabulary of {vocab_size}, the model one of {model.vocab_size}"
@@ -96,6 +100,9 @@ class Trainer:
         folder = self.out / checkpoints.CHECKPOINTS / str(resumed) if resumed else None
         if folder is not None:
             self.began = checkpoints.state_of(folder).get("began", 0)
+        elif self.begin_with is not None:
+            pretrained.check(self.begin_with, self.model)
+            pretrained.check_tokenizer(self.begin_with, self.inputs["tokenizer"])
         elif self.start is not None:
             folder = self._checked(self.start)
             resumed = self.began = int(folder.name)
@@ -108,7 +115,8 @@ class Trainer:
             dist.barrier()  # process 0 keeps the connection open until all are here
         if self.metrics is None:
             return {}
-        checkpoints.keep_only(self.out, self._is_kept)
+        last = self.schedule.steps
+        checkpoints.keep_only(self.out, lambda step: self.keeping.stays(step, last))
         self.metrics.close()
         return self._counts()
 
@@ -139,7 +147,7 @@ class Trainer:
         if not result.made and (folder := self._answer(step, result)) is not None:
             return self._go_back(folder)
         self._log(step, result, log_every)
-        if self._is_kept(step) or wish is not Wish.GO_ON:
+        if self.keeping.is_made(step) or wish is not Wish.GO_ON:
             self._save(step)
         if wish is Wish.SAVE_AND_STOP and step < self.schedule.steps:
             self.saver.wait()
@@ -165,10 +173,6 @@ class Trainer:
             last=self.schedule.steps,
         )
 
-    def _is_kept(self, step: int) -> bool:
-        """True for the checkpoints that the artifact has; others are there until the next one."""
-        return step % self.checkpoint_every == 0 or step == self.schedule.steps
-
     def _stop(self, step: int) -> None:
         if self.metrics is not None:
             self.metrics.close()
@@ -191,6 +195,8 @@ class Trainer:
     def _go_to(self, folder: Path | None) -> int:
         """Take what the checkpoint in ``folder`` holds, if there is one; returns its step."""
         if folder is None:
+            if self.begin_with is not None:
+                self.engine.take(self.begin_with)
             self.batches.left_out = self.watch.left_out
             return 0
         checkpoints.check_model(folder, self.model)
@@ -213,7 +219,7 @@ class Trainer:
             return None
         export.forget_beyond(self.out, resumed)
         for step in checkpoints.whole_steps(self.out):
-            if self._is_kept(step):
+            if self.keeping.is_made(step):
                 self._export(step)
         return Metrics(
             self.out,
@@ -267,7 +273,7 @@ class Trainer:
         self.saver.wait()
         place = self.place
         step, _ = checkpoints.newest(
-            self.out, rank=place.rank, device=place.device, wanted=self._is_kept
+            self.out, rank=place.rank, device=place.device, wanted=self.keeping.is_made
         )
         if step:
             return self.out / checkpoints.CHECKPOINTS / str(step)
@@ -304,9 +310,11 @@ class Trainer:
         """Process 0, while training goes on: the checkpoint of ``step`` is there."""
         self.task.saved()
         self.wishes.saved(seconds)
-        if self._is_kept(step):
+        if self.keeping.is_made(step):
             self._export(step)
-        checkpoints.keep_only(self.out, lambda other: other == step or self._is_kept(other))
+        checkpoints.keep_only(
+            self.out, lambda other: other == step or self.keeping.stays(other, step)
+        )
 
     def _export(self, step: int) -> None:
         export.export(

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from llmhpc.sources import Reading, jsonl, members, pages_of, texts_of, warc, warc_records
+from llmhpc.sources import (
+    Reading,
+    jsonl,
+    members,
+    pages_of,
+    texts_of,
+    uncompressed,
+    warc,
+    warc_records,
+)
 
 RECORDS = 12
 PROPERTY = settings(max_examples=120, deadline=None, derandomize=True)
@@ -25,10 +34,10 @@ def body_of(number: int) -> bytes:
     return b"<p>%d: " % number + bytes((n * n * number) % 251 for n in range(900)) + b"</p>"
 
 
-def crawl() -> tuple[bytes, list[int]]:
+def crawl(*, gzip: bool = True) -> tuple[bytes, list[int]]:
     """(the bytes of a WARC file, where each record begins, and where the last one ends)."""
     file, begins = io.BytesIO(), []
-    writer = WARCWriter(file, gzip=True)
+    writer = WARCWriter(file, gzip=gzip)
     for number in range(RECORDS):
         begins.append(file.tell())
         http = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
@@ -70,6 +79,51 @@ def test_damage_and_truncation_cost_the_records_they_touch(damages, length):
     assert reading.skipped or lost == cut
 
 
+PLAIN, PLAIN_BEGINS = crawl(gzip=False)
+PLAIN_DAMAGE = st.tuples(
+    st.integers(0, len(PLAIN) - 1), st.binary(min_size=1, max_size=60) | st.just(b"9" * 5)
+)
+
+
+@PROPERTY
+@given(
+    st.lists(PLAIN_DAMAGE, max_size=3),
+    st.none() | st.integers(0, len(PLAIN)),
+    st.sampled_from([1, 100, 1 << 20]),
+)
+def test_damage_costs_the_records_it_touches_where_nothing_is_compressed(damages, length, block):
+    damaged = bytearray(PLAIN)
+    for start, new in damages:
+        damaged[start : start + len(new)] = new[: len(PLAIN) - start]
+    del damaged[length if length is not None else len(damaged) :]
+    spans = list(itertools.pairwise(PLAIN_BEGINS))
+    untouched = {
+        (start, PLAIN[start:end]) for start, end in spans if damaged[start:end] == PLAIN[start:end]
+    }
+    skipped: list[tuple[str, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uncompressed, "BLOCK_BYTES", block)
+        patch.setattr(uncompressed, "HEAD_BYTES", 500)
+        found = list(
+            uncompressed.uncompressed(io.BytesIO(damaged), lambda *lost: skipped.append(lost), 5000)
+        )
+    assert untouched <= set(found)
+    assert all(damaged.startswith(raw, offset) for offset, raw in found)
+    covered = sorted([*(offset for offset, _ in found), *(offset for _, offset in skipped)])
+    assert covered == sorted(set(covered)) and (covered[:1] == [0] or not damaged)
+
+
+def test_a_file_that_is_not_compressed_gives_the_pages_of_the_compressed_one(tmp_path):
+    (tmp_path / "a.warc").write_bytes(PLAIN)
+    (tmp_path / "b.warc.gz").write_bytes(WHOLE)
+    plain, packed = (
+        list(pages_of(warc.Config(paths=[str(tmp_path / name)]), Reading(rank=0, ranks=1)))
+        for name in ("a.warc", "b.warc.gz")
+    )
+    assert [p.offset for p in plain] == PLAIN_BEGINS[:-1] and len(packed) == RECORDS
+    assert [(p.url, p.body, p.date) for p in plain] == [(p.url, p.body, p.date) for p in packed]
+
+
 PIECES = st.one_of(
     st.binary(max_size=60),
     st.sampled_from([members.MAGIC, members.SIMPLE, bytes(9)]),
@@ -99,7 +153,7 @@ def test_members_inflated_at_once_are_those_that_are_inflated_step_by_step(chang
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(members, "BLOCK_BYTES", block)
         at_once = _members(bytes(data), bound)
-        patch.setattr(members, "ROOM_BYTES", ())
+        patch.setattr(members, "SIMPLE", b"no member begins so")
         assert at_once == _members(bytes(data), bound)
 
 

@@ -51,10 +51,15 @@ class Processes:
             e[-2000:] for e in errors
         )
 
-    def kill_after(self, step):
-        """SIGKILL to all of them once the step is logged."""
+    def kill_after(self, step, saved=None):
+        """SIGKILL to all of them once the step is logged and the checkpoint ``saved`` is there."""
         lines = self.home / "metrics.jsonl"
-        while not lines.exists() or len(lines.read_text().splitlines()) < step:
+        checkpoint = self.home / "checkpoints" / str(saved) if saved else self.home
+        while (
+            not lines.exists()
+            or len(lines.read_text().splitlines()) < step
+            or not checkpoint.exists()
+        ):
             assert self.all[0].poll() is None, self.all[0].communicate()[1]
             time.sleep(0.01)
         for process in self.all:

@@ -70,7 +70,7 @@ def growing(runs, tmp_path_factory):
 
 def test_a_killed_run_goes_on_with_the_batch_of_its_step(runs, growing, tmp_path):
     home = tmp_path / "run"
-    runs.start(home, schedule=GROWING).kill_after(step=5)
+    runs.start(home, schedule=GROWING).kill_after(step=5, saved=3)
     assert exact(runs.here(home, schedule=GROWING)) == exact(runs.records(growing))
     assert [record["tokens"] for record in runs.records(home)] == [
         Schedule(**GROWING).tokens_at(step) for step in range(1, 9)

@@ -97,6 +97,7 @@ def test_the_mask_changes_what_is_learnt(masked, runs, single):
         {"tp": 2, "pp": 2, "tp_mode": "REDUCE_SCATTER", "recompute": True},
         {"dp": 2, "micro_batch": 1},
         {"recompute": True},
+        {"cp": 2, "recompute": True},
     ],
     ids=str,
 )
@@ -108,7 +109,7 @@ def test_every_layout_has_that_loss(choice, masked, runs, tmp_path):
 @pytest.mark.slow
 def test_a_masked_run_goes_on_as_if_nothing_had_happened(masked, runs, tmp_path):
     home = tmp_path / "run"
-    runs.start(home, schedule=MASKED).kill_after(step=5)
+    runs.start(home, schedule=MASKED).kill_after(step=5, saved=3)
     again = runs.here(home, schedule=MASKED)
     assert [r["loss"] for r in again] == [r["loss"] for r in masked]
     assert read_json(home / "manifest.json")["counts"]["steps"] == 8

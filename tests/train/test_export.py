@@ -96,14 +96,42 @@ def test_an_export_is_a_whole_hugging_face_folder(runs, single):
     assert out.shape == (1, 6)
 
 
+def test_large_weights_are_cut_into_files_of_a_size(runs, single, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from llmhpc.models.llama import hugging_face
+    from llmhpc.train.export import write_weights
+    from llmhpc.train.pieces import Shards
+
+    model, whole = runs.settings().model, single / "exports" / "000008"
+    shards = Shards(single / "checkpoints" / "8")
+    limit = 100_000  # bytes
+    write_weights(tmp_path, shards, hugging_face.rows(model), torch.float32, limit)
+    (tmp_path / "config.json").write_bytes((whole / "config.json").read_bytes())
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(files) > 3
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert max((tmp_path / name).stat().st_size for name in files) < limit + 4096  # of the header
+    index = read_json(tmp_path / "model.safetensors.index.json")
+    assert index["metadata"]["total_size"] == 4 * model.parameters()
+    assert set(index["weight_map"].values()) == {
+        path.name for path in tmp_path.glob("*.safetensors")
+    }
+    read = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    for name, tensor in exported(single, 8).state_dict().items():
+        assert torch.equal(tensor, read[name]), name
+
+
 def test_a_missing_shard_is_named(tmp_path):
+    from llmhpc.models import Rows
     from llmhpc.train import pieces
-    from llmhpc.train.export import whole_tensors
+    from llmhpc.train.export import write_weights
 
     blocks = [([[0, 2], [0, 2]], [[0, 2], [0, 2]])]
     cut = pieces.Cut([4, 2], [2, 2], blocks, 0, 4)
     held = [pieces.Piece("weight/down.weight", cut, torch.ones(4), written=True)]
     pieces.write(tmp_path / "weights-00000.safetensors", held, lambda piece: piece.row)
     pieces.write_index(tmp_path)
+    rows = [Rows("down", "down.weight", 0, 4)]
     with pytest.raises(ArtifactError, match="parts of weight/down.weight are missing"):
-        whole_tensors(tmp_path)
+        write_weights(tmp_path, pieces.Shards(tmp_path), rows, torch.float32)

@@ -39,7 +39,6 @@ MEASURED = {
     ),
     "document mask": (SLIM, ONE, replace(BATCH, sequence_length=2000, document_mask=True)),
     "pp2": (WIDE, Parallel(pp=2, micro_batch=1), BATCH),
-    "cp2": (WIDE, Parallel(cp=2, micro_batch=2), BATCH),
     "cp2 document mask": (
         SLIM, Parallel(cp=2, micro_batch=2), replace(BATCH, sequence_length=2000, document_mask=True),
     ),

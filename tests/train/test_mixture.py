@@ -282,7 +282,7 @@ def test_the_manifest_says_how_often_each_source_was_read(mixed_runs, tmp_path):
 
 def test_a_killed_mixture_goes_on_as_if_nothing_had_happened(mixed_runs, mixed, tmp_path):
     home = tmp_path / "run"
-    mixed_runs.start(home).kill_after(step=5)
+    mixed_runs.start(home).kill_after(step=5, saved=3)
     again = mixed_runs.here(home)
     assert [r["loss"] for r in again] == [r["loss"] for r in mixed]
     assert json.loads((home / "checkpoints" / "latest.txt").read_text()) == 8

@@ -17,8 +17,7 @@ def exact(records):
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(runs, single, tmp_path):
     home = tmp_path / "run"
-    runs.start(home).kill_after(step=5)
-    assert (home / "checkpoints" / "3").exists()
+    runs.start(home).kill_after(step=5, saved=3)
     again = runs.here(home)
     assert exact(again) == exact(runs.records(single))
     assert [e["step"] for e in read_json(home / "exports.json")] == [3, 6, 8]
@@ -29,7 +28,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(runs, single, tmp_path)
 @pytest.mark.parametrize("parallel", [{"dp": 2, "zero_stage": 1}, {"tp": 2}, {"pp": 2}])
 def test_a_killed_layout_goes_on_as_if_nothing_had_happened(parallel, runs, tmp_path):
     whole = runs.spread(tmp_path / "whole", parallel=parallel)
-    runs.start(tmp_path / "run", parallel=parallel).kill_after(step=7)
+    runs.start(tmp_path / "run", parallel=parallel).kill_after(step=7, saved=6)
     assert exact(runs.spread(tmp_path / "run", parallel=parallel)) == exact(whole)
 
 
@@ -39,7 +38,7 @@ def test_a_killed_run_in_bfloat16_goes_on_with_its_float32_weights(runs, tmp_pat
 
     schedule = {"precision": Precision.bfloat16}
     whole = runs.here(tmp_path / "whole", schedule=schedule)
-    runs.start(tmp_path / "run", schedule=schedule).kill_after(step=7)
+    runs.start(tmp_path / "run", schedule=schedule).kill_after(step=7, saved=6)
     assert exact(runs.here(tmp_path / "run", schedule=schedule)) == exact(whole)
 
 
@@ -151,5 +150,15 @@ def test_any_layout_goes_on_from_a_checkpoint_of_any_other(change, runs, single,
     shutil.copytree(stopped(before), home)
     records = runs.spread(home, parallel=after)
     for one, other in zip(records, runs.records(single), strict=True):
+        assert abs(one["loss"] - other["loss"]) < 1e-5
+        assert abs(one["grad_norm"] - other["grad_norm"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_halves_of_sequences_go_on_whole_and_in_halves_again(runs, single, tmp_path):
+    home, halves = tmp_path / "run", {"cp": 2, "zero_stage": 1}
+    runs.start(home, parallel=halves).kill_after(step=3, saved=3)
+    runs.start(home).kill_after(step=6, saved=6)
+    for one, other in zip(runs.spread(home, parallel=halves), runs.records(single), strict=True):
         assert abs(one["loss"] - other["loss"]) < 1e-5
         assert abs(one["grad_norm"] - other["grad_norm"]) < 1e-4

@@ -65,8 +65,7 @@ def test_a_killed_continuation_goes_on_without_its_start(runs, stable, longer, t
     parent, home = tmp_path / "parent", tmp_path / "run"
     shutil.copytree(stable, parent)
     asked = {"schedule": LONGER, "start_from": str(parent), "start_step": 3, "checkpoint_every": 2}
-    runs.start(home, **asked).kill_after(step=3)
-    assert (home / "checkpoints" / "4").exists()
+    runs.start(home, **asked).kill_after(step=3, saved=4)
     shutil.rmtree(parent)
     assert exact(runs.here(home, **asked)) == exact(longer)[3:]
     assert counts(home)["tokens_before"] == 3 * 256

@@ -142,7 +142,7 @@ def exact(records):
 def test_a_killed_training_on_text_goes_on_as_if_nothing_had_happened(text_runs, tmp_path):
     whole = text_runs.here(tmp_path / "whole")
     home = tmp_path / "run"
-    text_runs.start(home).kill_after(step=5)
+    text_runs.start(home).kill_after(step=5, saved=3)
     reading = read_json(home / "checkpoints" / "3" / "state.json")["reading"]
     assert reading["shard"] or reading["line"]
     assert exact(text_runs.here(home)) == exact(whole)

@@ -1,11 +1,17 @@
 """Llama as Hugging Face transformers names it: config.json and tensor names. Only renaming and splitting."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llmhpc.errors import ConfigError
+from llmhpc.models import Rows
 from llmhpc.models.llama import Config
 
-if TYPE_CHECKING:
-    import torch
+FIXED = {  # what the network is, with the value that transformers takes where nothing is said
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+}
 
 
 def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]:
@@ -35,28 +41,64 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
     }
 
 
-def tensors(model: Config, ours: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-    """Our whole tensors under the names of LlamaForCausalLM; fused ones are split into copies."""
+def settings(config: dict[str, Any]) -> Config:
+    """The settings that the content of a config.json says; ConfigError where it is not this network."""
+    for key, value in FIXED.items():
+        if (there := config.get(key, value)) != value:
+            raise ConfigError(f"{key}={there}: {value}, llama has no other")
+    heads, rope = config["num_attention_heads"], _rope(config)
+    if rope.get("rope_type", "default") != "default":
+        raise ConfigError(f"rope_type={rope['rope_type']}: default, llama has no other")
+    model = Config(
+        vocab_size=config["vocab_size"],
+        hidden_size=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        intermediate_size=config["intermediate_size"],
+        tied_embeddings=config.get("tie_word_embeddings", False),
+        rope_theta=float(rope.get("rope_theta", 10000.0)),
+        norm_eps=config.get("rms_norm_eps", 1e-6),
+        init_std=config.get("initializer_range", 0.02),
+    )
+    if (width := config.get("head_dim") or model.head_dim) != model.head_dim:
+        raise ConfigError(f"head_dim={width}: {model.head_dim}, hidden_size over heads")
+    return model
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    """What is said of rotary positions; before transformers 5 in other places and with another key."""
+    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    said = {"rope_type": said["type"]} | said if "type" in said else said
+    return {"rope_theta": config["rope_theta"]} | said if "rope_theta" in config else said
+
+
+def rows(model: Config) -> list[Rows]:
+    """Every tensor of LlamaForCausalLM, and which rows of which of ours it is."""
     query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    theirs = {
-        "model.embed_tokens.weight": ours["embedding.table.weight"],
-        "model.norm.weight": ours["head.norm.weight"],
-    }
-    if not model.tied_embeddings:
-        theirs["lm_head.weight"] = ours["head.output.weight"]
+    width, inner = model.hidden_size, model.intermediate_size
+    found = [Rows("model.embed_tokens.weight", "embedding.table.weight", 0, model.vocab_size)]
     for number in range(model.layers):
         here, there = f"layers.{number}", f"model.layers.{number}"
-        q, k, v = ours[f"{here}.qkv.weight"].split([query, key, key])
-        gate, up = ours[f"{here}.gate_up.weight"].chunk(2)
-        theirs |= {
-            f"{there}.input_layernorm.weight": ours[f"{here}.attention_norm.weight"],
-            f"{there}.self_attn.q_proj.weight": q.clone(),
-            f"{there}.self_attn.k_proj.weight": k.clone(),
-            f"{there}.self_attn.v_proj.weight": v.clone(),
-            f"{there}.self_attn.o_proj.weight": ours[f"{here}.attention_out.weight"],
-            f"{there}.post_attention_layernorm.weight": ours[f"{here}.feed_forward_norm.weight"],
-            f"{there}.mlp.gate_proj.weight": gate.clone(),
-            f"{there}.mlp.up_proj.weight": up.clone(),
-            f"{there}.mlp.down_proj.weight": ours[f"{here}.down.weight"],
-        }
-    return theirs
+        qkv, gate_up = f"{here}.qkv.weight", f"{here}.gate_up.weight"
+        attention, mlp = f"{there}.self_attn", f"{there}.mlp"
+        found += [
+            Rows(f"{there}.input_layernorm.weight", f"{here}.attention_norm.weight", 0, width),
+            Rows(f"{attention}.q_proj.weight", qkv, 0, query),
+            Rows(f"{attention}.k_proj.weight", qkv, query, query + key),
+            Rows(f"{attention}.v_proj.weight", qkv, query + key, query + 2 * key),
+            Rows(f"{attention}.o_proj.weight", f"{here}.attention_out.weight", 0, width),
+            Rows(
+                f"{there}.post_attention_layernorm.weight",
+                f"{here}.feed_forward_norm.weight",
+                0,
+                width,
+            ),
+            Rows(f"{mlp}.gate_proj.weight", gate_up, 0, inner),
+            Rows(f"{mlp}.up_proj.weight", gate_up, inner, 2 * inner),
+            Rows(f"{mlp}.down_proj.weight", f"{here}.down.weight", 0, width),
+        ]
+    found.append(Rows("model.norm.weight", "head.norm.weight", 0, width))
+    if not model.tied_embeddings:
+        found.append(Rows("lm_head.weight", "head.output.weight", 0, model.vocab_size))
+    return found

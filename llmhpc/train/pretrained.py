@@ -1,0 +1,69 @@
+"""A model to go on with that others have trained: a folder as transformers writes it. Torch is not imported: the launcher looks here, too.
+
+What such a folder is called in Hugging Face's terms each architecture's module ``hugging_face`` knows.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmhpc.errors import ConfigError
+from llmhpc.files import read_json
+from llmhpc.models import Model, hugging_face
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+ONLY_AT_THE_START = ("init_std",)  # says nothing of a model that is trained
+
+
+def check(folder: Path, model: Model) -> None:
+    """Raise ConfigError, with the first setting that is not the same, unless ``folder`` holds a ``model``."""
+    config = read_json(folder / CONFIG)
+    if config is None:
+        raise ConfigError(
+            f"pretrained={folder}: no {CONFIG} there; a folder that transformers opens"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"pretrained={folder}: no *.safetensors there; other formats are not read"
+        )
+    try:
+        there = asdict(hugging_face(model).settings(config))
+    except ConfigError as error:
+        raise ConfigError(f"pretrained={folder}: {CONFIG} has {error}") from None
+    except KeyError as error:
+        raise ConfigError(f"pretrained={folder}: {CONFIG} has no {error.args[0]}") from None
+    for key, own in asdict(model).items():
+        if key not in ONLY_AT_THE_START and own != there[key]:
+            raise ConfigError(f"model.{key}={own}: {there[key]}, as {folder} has")
+
+
+def check_tokenizer(folder: Path, tokenizer: Path) -> None:
+    """Raise ConfigError, with the first token that is not the same, if a sealed step's tokenizer is not the folder's.
+
+    A folder without tokenizer.json says nothing.
+    """
+    if not (folder / TOKENIZER).exists():
+        return
+    ours, theirs = (_tokens(path / TOKENIZER) for path in (tokenizer / "tokenizer", folder))
+    for number in sorted(ours.keys() | theirs.keys()):
+        if (here := ours.get(number)) != (there := theirs.get(number)):
+            raise ConfigError(
+                f"needs.tokenizer={tokenizer.name}: token {number} is {here!r}, in {folder} {there!r};"
+                " stage/tokenizer=folder takes the folder's own"
+            )
+
+
+def vocabulary_fits(vocab_size: int, model: Model, folder: Path | str | None) -> bool:
+    """Whether tokens of ``vocab_size`` are for ``model``: exactly, but the tables of other people's may have rows to spare."""
+    return vocab_size <= model.vocab_size if folder else vocab_size == model.vocab_size
+
+
+def _tokens(path: Path) -> dict[int, str]:
+    """The token of each id."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):  # of a unigram model: pairs of token and score
+        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+    found = {number: token for token, number in vocabulary.items()}
+    return found | {token["id"]: token["content"] for token in content.get("added_tokens", [])}
