@@ -182,7 +182,7 @@ class PlainLoop:
     def __init__(self, model: Llama, schedule: Schedule, engine: Engine) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        names = hugging_face(model)
+        names = hugging_face(model.kind)
         dtype = schedule.precision.name
         length = schedule.sequence_length
         config = AutoConfig.for_model(**names.config(model, sequence_length=length, dtype=dtype))

@@ -1,16 +1,21 @@
-"""Stage tokenizer: a byte-level BPE tokenizer trained on a sample of the documents, and what can be seen in it."""
+"""Stage tokenizer: a byte-level BPE tokenizer trained on a sample of the documents, or one that is there; and what can be seen in it."""
 
 import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmhpc.config import Finding, Footprint, Phase, Stage, at_least, fraction
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import write_json
 from llmhpc.task import Task
 from llmhpc.tokens import BYTES, SPECIALS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from llmhpc.tokens.sample import Sample
 
 NUMBERS = 100 + 1000  # of two and of three digits
 BASE_GB, GB_PER_SAMPLE_GB = (
@@ -36,7 +41,8 @@ class Config(Stage):
     roles: ClassVar[dict[str, str]] = {"documents": "a step that writes documents/"}
 
     kind: str = "tokenizer"
-    vocab_size: int = 32768  # all tokens; made a multiple of vocab_multiple
+    folder: str = ""  # of a tokenizer that is taken as it is: one that transformers opens
+    vocab_size: int = 32768  # all tokens (with folder: at most); made a multiple of vocab_multiple
     vocab_multiple: int = 1  # for parallel.tp, which cuts the vocabulary; more merges fill the room
     digits: Digits = Digits.split
     blank_run: int = 1  # runs of up to so many blanks are one token, whatever the sample has
@@ -55,12 +61,28 @@ class Config(Stage):
                 raise ConfigError(f"special_tokens.{number}={name!r}: a name like <|user|>")
             if name in (*SPECIALS, *self.special_tokens[:number]):
                 raise ConfigError(f"special_tokens.{number}={name!r}: is there already")
-        if self.vocab_size < (smallest := self._smallest()):
+        if self.folder:
+            self._check_folder()
+        elif self.vocab_size < (smallest := self._smallest()):
             raise ConfigError(
                 f"vocab_size={self.vocab_size}: {smallest} or more ({BYTES} bytes,"
                 f" {len(SPECIALS) + len(self.special_tokens)} specials, digits={self.digits.value}, blank_run)"
             )
         self.vocab_size += -self.vocab_size % self.vocab_multiple
+
+    def _check_folder(self) -> None:
+        self.folder = str(Path(self.folder).absolute())  # a job has another working directory
+        for name, default in {"digits": Digits.split, "blank_run": 1, "vocab_multiple": 1}.items():
+            if (value := getattr(self, name)) != default:
+                said = getattr(value, "value", value)
+                raise ConfigError(f"{name}={said}: not with folder, whose tokenizer is as it is")
+
+    def before_launch(self) -> None:
+        """Raise ConfigError unless ``folder``, if it is set, has the tokenizer that is asked for."""
+        if self.folder:
+            from llmhpc.tokens import folder
+
+            folder.check(Path(self.folder), self.vocab_size, self.special_tokens)
 
     def _smallest(self) -> int:
         numbers = NUMBERS if self.digits is Digits.up_to_999 else 0
@@ -89,7 +111,7 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write tokenizer/, a Hugging Face folder, and inspection.json with vocabulary.parquet."""
-    from llmhpc.tokens import bpe, sample
+    from llmhpc.tokens import sample
     from llmhpc.tokens.inspection import inspect
     from llmhpc.tokens.shards import shard_paths
 
@@ -106,18 +128,32 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
         raise StageError(
             f"sample_by={cfg.sample_by}: no document has it in its metadata; a field that they have, or domain"
         )
-    task.progress(0, 1, "tokenizers", f"merging pairs of {train.size_bytes / 1e6:.0f} MB")
-    tokenizer = bpe.train_bpe(
-        train.texts(), cfg.vocab_size, cfg.digits.value, cfg.blank_run, cfg.special_tokens
-    )
-    bpe.save(tokenizer, out / "tokenizer")
+    tokenizer = _tokenizer(cfg, train, out / "tokenizer", task)
     seen = inspect(tokenizer, train, heldout, out, task.progress)
     write_json(out / "inspection.json", seen)
     return {
         "documents_in": picked.documents,
         "documents": len(train.rows()),
         "sample_bytes": train.size_bytes,
-        "vocab_size": cfg.vocab_size,
+        "vocab_size": tokenizer.get_vocab_size(),
         "heldout_documents": seen["heldout"]["documents"],
         "heldout_bytes_per_token": seen["heldout"]["bytes_per_token"] or 0.0,
     }
+
+
+def _tokenizer(cfg: Config, sample: "Sample", out: Path, task: Task) -> "Tokenizer":
+    """Train one, or take the one in the folder; it is written to ``out``."""
+    from llmhpc.tokens import bpe, folder
+
+    if cfg.folder:
+        there = Path(cfg.folder)
+        folder.check(there, cfg.vocab_size, cfg.special_tokens)
+        tokenizer = folder.read(there)
+        folder.save(there, tokenizer, out)
+        return tokenizer
+    task.progress(0, 1, "tokenizers", f"merging pairs of {sample.size_bytes / 1e6:.0f} MB")
+    tokenizer = bpe.train_bpe(
+        sample.texts(), cfg.vocab_size, cfg.digits.value, cfg.blank_run, cfg.special_tokens
+    )
+    bpe.save(tokenizer, out)
+    return tokenizer

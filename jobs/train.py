@@ -50,6 +50,8 @@ class Config(Stage):
     # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
     save_every_min: float = field(default=0.0, metadata=NOT_IDENTITY)
     hours_between_failures: float = field(default=24.0, metadata=NOT_IDENTITY)  # of the whole job
+    # share of resources.gpu_tflops that the plan reckons with: 0.33 to 0.46 are published for 1B to 8B on H100s
+    mfu: float = field(default=0.4, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
@@ -78,10 +80,15 @@ class Config(Stage):
         at_least(self, "log_every", 1)
         at_least(self, "save_every_min", 0)
         at_least(self, "hours_between_failures", 0.01)
+        at_least(self, "mfu", 0.01)
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, the processes of training are in parallel")
         if not isinstance(self.model, Model):
             raise ConfigError("model is not set: choose one, as in model=llama_4m")
+        try:
+            self.schedule = self.schedule.settled(self.model.parameters())
+        except ConfigError as error:
+            raise ConfigError(f"schedule.{error}") from None
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -201,7 +208,7 @@ class Config(Stage):
             *self._foresee_start(inputs),
             *self._foresee_pretrained(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
-            *outlook.data(inputs, self.model, self.schedule, self.pretrained),
+            *outlook.data(inputs, self.model, self.schedule),
             *outlook.pace(out, *run, self.checkpoint_every, self.resources.timeout_min),
         ]
 
@@ -229,6 +236,10 @@ class Config(Stage):
         except ConfigError as error:
             return [Finding(str(error))]
         return []
+
+    def outline(self, inputs: dict[str, Path]) -> str:
+        """Tokens, FLOPs and GPU-hours."""
+        return outlook.work(self.model, self.schedule, self.resources, self.tokens(), self.mfu)
 
     def will_write(self, input_bytes: int) -> Footprint:
         """The checkpoints that stay and the one before the next, and an export of each that is made."""

@@ -50,6 +50,7 @@ class Resources:
     cpus: int = 1  # per process
     gpus_per_node: int = 0
     gpu_mem_gb: float = 80.0  # what one GPU has; used if gpus_per_node is set
+    gpu_tflops: float = 989.0  # of one GPU at its best, dense bfloat16: an H100; for estimates
     mem_gb: float = 2.0  # per node
     timeout_min: int = 60
 
@@ -58,6 +59,7 @@ class Resources:
             at_least(self, name, 1 if name != "mem_gb" else 0.1)
         at_least(self, "gpus_per_node", 0)
         at_least(self, "gpu_mem_gb", 1)
+        at_least(self, "gpu_tflops", 1)
 
 
 class Runtime(Enum):

@@ -30,6 +30,7 @@ MUST_BE_SET = {
     "hub": ["stages.collect.source.name=some/set"],
     "wet": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
+    "folder": ["stages.tokenizer.folder=models/mine"],
     "cosmopedia": ["stages.generate.backend.model=m"],
     "rephrase": ["stages.generate.backend.model=m"],
 }

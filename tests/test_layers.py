@@ -46,6 +46,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
     "trace": {"errors", "tracing"},
     "reshard": RECORDS | {"models", "train"},
+    "model_of": {"errors", "files", "models", "planning", "train"},
     "cancel": RECORDS | {"scheduler"},
     "tick": RECORDS | {"display", "executors"},
     "doctor": {"errors", "site"},

@@ -1,7 +1,7 @@
 """Model architectures: one package each, with its settings, its network and its Hugging Face names.
 
 A package here is an option of the configuration group ``model``. It holds ``Config`` (a Model), ``build``
-(the network on nanotron's parallel layers) and a module ``hugging_face``: ``config`` of an export, ``settings``
+(the network on nanotron's parallel layers) and a module ``hugging_face``: MODEL_TYPE, ``config`` of an export, ``settings``
 of a config.json, and ``rows``, which of its tensors is what of ours.
 """
 
@@ -60,6 +60,10 @@ class Model:
         """Number of trained parameters, each counted once when tied."""
         raise NotImplementedError
 
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Of training, forward and backward: 6 for each parameter (Kaplan et al., arXiv:2001.08361), and attention's."""
+        raise NotImplementedError
+
     def check_split(self, *, tp: int, pp: int) -> None:
         """Raise ConfigError unless the network can be cut into ``tp`` slices and ``pp`` stages."""
         raise NotImplementedError
@@ -108,6 +112,6 @@ def architecture(model: Model) -> ModuleType:
     return importlib.import_module(f"{__name__}.{model.kind}")
 
 
-def hugging_face(model: Model) -> ModuleType:
-    """The module that says how Hugging Face names the parts of ``model``."""
-    return importlib.import_module(f"{__name__}.{model.kind}.hugging_face")
+def hugging_face(kind: str) -> ModuleType:
+    """The module that says how Hugging Face names the parts of a model of this architecture."""
+    return importlib.import_module(f"{__name__}.{kind}.hugging_face")

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -97,6 +99,7 @@ def untrained(model: models.BPE, digits: str) -> Tokenizer:
     return tokenizer
 
 
+@cache
 def byte_letters() -> dict[str, int]:
     """What byte-level BPE writes each byte as: printable ones as they are, others from U+0100 on (GPT-2)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -141,14 +144,20 @@ def _merges(words: list[str], merges: list[Pair]) -> list[Pair]:
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
     """Write a folder that transformers' AutoTokenizer opens as a fast tokenizer, without a network."""
-    folder.mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
     named = {"bos_token": EOS, "eos_token": EOS, "pad_token": PAD}
-    settings = {
+    write_folder(tokenizer.to_str(pretty=True), named, folder)
+
+
+def write_folder(content: str, named: dict[str, str], folder: Path, **settings: Any) -> None:
+    """Write the text of a tokenizer.json, the tokens that have a name, like eos_token, and further ``settings``."""
+    folder.mkdir(parents=True)
+    settings |= {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,  # decoding would drop blanks before punctuation
         "model_input_names": ["input_ids", "attention_mask"],
         **named,
     }
+    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     for name, record in {"tokenizer_config": settings, "special_tokens_map": named}.items():
-        (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")

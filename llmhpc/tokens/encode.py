@@ -18,6 +18,7 @@ from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json, write_json
 from llmhpc.tokens import EOS
 from llmhpc.tokens.documents import DocumentsWriter, batches, row_of
+from llmhpc.tokens.folder import named_token
 from llmhpc.tokens.ids import Ids
 from llmhpc.tokens.reader import DTYPES, ENDS_DTYPE, INDEX, TokenFiles, index_of
 from llmhpc.tokens.shards import (
@@ -63,8 +64,9 @@ def open_encoder(step: Path, dtype: str) -> Encoder:
         raise ArtifactError(f"{path}: no such file; a sealed tokenizer step has one")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
-    if (eos_id := tokenizer.token_to_id(EOS)) is None:
-        raise ArtifactError(f"{path}: has no token {EOS}, which ends documents")
+    eos = named_token(path.parent, "eos_token") or EOS
+    if (eos_id := tokenizer.token_to_id(eos)) is None:
+        raise ArtifactError(f"{path}: has no token {eos}, which ends documents")
     vocab_size = max(tokenizer.get_vocab().values()) + 1
     smallest = "uint16" if vocab_size <= 1 << 16 else "uint32"
     chosen = smallest if dtype == "auto" else dtype

@@ -27,6 +27,7 @@ COUNTED_BYTES = 100_000_000  # of a sample at most, which takes one core about a
 INSIDE_OTHERS = 0.01  # of the times a token is made it stays as it is less often than that
 LONGEST_RUN = 128  # of blanks looked for
 NUMBER = re.compile("[0-9]+")
+BYTE = re.compile("<0x([0-9A-F]{2})>")
 NUMBERS = (
     "7",
     "42",
@@ -99,12 +100,12 @@ class Tokens:
         self.tokenizer = tokenizer
         self.ids = Ids(tokenizer, DTYPES["uint32"])
         self._model = json.loads(tokenizer.to_str())
-        letters = byte_letters()
         special = {token["content"] for token in self._model["added_tokens"]}
-        names = sorted(ids := tokenizer.get_vocab(), key=ids.__getitem__)
-        self.bytes = [
-            name.encode() if name in special else bytes(letters[c] for c in name) for name in names
-        ]
+        ids = tokenizer.get_vocab()
+        by_id = {number: name for name, number in ids.items()}
+        names = [by_id.get(number, "") for number in range(max(by_id) + 1)]
+        bytes_of = _of_letters if byte_letters().keys() <= ids.keys() else _of_characters
+        self.bytes = [name.encode() if name in special else bytes_of(name) for name in names]
         self.lengths = np.array([len(token) for token in self.bytes])
         self.partial = np.array([not _is_text(token) for token in self.bytes])
         self.kinds = np.array(
@@ -125,7 +126,8 @@ class Tokens:
     def made(self, seen: np.ndarray) -> np.ndarray:
         """How often each token was made on the way: seen as it is, or merged further into what was seen."""
         made, ids = seen.copy(), self.tokenizer.get_vocab()
-        parts = {ids[a + b]: (ids[a], ids[b]) for a, b in reversed(self._model["model"]["merges"])}
+        merges = self._model["model"].get("merges", [])
+        parts = {ids[a + b]: (ids[a], ids[b]) for a, b in reversed(merges)}
         for number in sorted(parts, reverse=True):
             for part in parts[number]:
                 made[part] += made[number]
@@ -232,6 +234,19 @@ def _write(tokens: Tokens, columns: dict[str, np.ndarray], path: Path) -> None:
     texts = [tokens.shown(n) for n in range(len(tokens.bytes))]
     about = {"id": range(len(texts)), "token": texts, "bytes": tokens.lengths, "kind": tokens.kinds}
     pq.write_table(pa.table(about | columns), path)
+
+
+def _of_letters(name: str) -> bytes:
+    """What a token of a byte-level tokenizer stands for."""
+    letters = byte_letters()
+    return bytes(letters[c] for c in name)
+
+
+def _of_characters(name: str) -> bytes:
+    """The same of a tokenizer that has characters, bytes such as <0x0A> where it lacks one, and a sign for a blank."""
+    if found := BYTE.fullmatch(name):
+        return bytes.fromhex(found.group(1))
+    return name.replace("\u2581", " ").encode()
 
 
 def _kind(token: bytes) -> str:

@@ -35,7 +35,7 @@ def export(
     partial = final.with_name(f"{final.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(tokenizer / TOKENIZER, partial)
-    names, dtype = hugging_face(model), getattr(torch, schedule.precision.name)
+    names, dtype = hugging_face(model.kind), getattr(torch, schedule.precision.name)
     write_weights(partial, Shards(out / CHECKPOINTS / str(step)), names.rows(model), dtype)
     config = names.config(
         model, sequence_length=schedule.sequence_length, dtype=schedule.precision.name

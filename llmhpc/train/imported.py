@@ -24,7 +24,7 @@ class Imported:
         """Raises ArtifactError unless ``folder`` has all tensors of ``model`` and no other."""
         self.folder = folder
         self.parts: dict[str, list[Rows]] = {}
-        for part in hugging_face(model).rows(model):
+        for part in hugging_face(model.kind).rows(model):
             self.parts.setdefault(part.ours, []).append(part)
         self.files = self._files()
         wanted = {part.theirs for parts in self.parts.values() for part in parts}

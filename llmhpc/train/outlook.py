@@ -11,7 +11,6 @@ from llmhpc.config import Finding, Footprint, Resources
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.train.memory import ADAM_BYTES, OF_A_PROCESS, estimate
-from llmhpc.train.pretrained import vocabulary_fits
 from llmhpc.train.settings import Parallel, Precision, Schedule
 
 EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
@@ -40,13 +39,13 @@ def memory(
         ways.insert(0, f"{math.ceil(processes * each)}")
     else:
         room, key = machine_gb, f"parallel.micro_batch={parallel.micro_batch}"
-        where = f", this machine has {_gb(machine_gb)}"
+        where = f", this machine has {_short(machine_gb)}"
     if processes * each > room:
         parts = ", ".join(
-            f"{part} {_gb(size / 1e9)}" for part, size in need._asdict().items() if size
+            f"{part} {_short(size / 1e9)}" for part, size in need._asdict().items() if size
         )
         whose = "a process" if processes == 1 else f"each of {processes} processes"
-        about = f"{whose} takes about {_gb(each)} GB ({parts}){where}"
+        about = f"{whose} takes about {_short(each)} GB ({parts}){where}"
         yield Finding(f"{key}: {about}; {', '.join(ways[:-1])} or {ways[-1]}", estimate=True)
 
 
@@ -57,30 +56,28 @@ def _ways_to_save(parallel: Parallel) -> list[str]:
     return [*ways, "a smaller parallel.micro_batch", "more parallel.cp, tp or pp"]
 
 
-def data(
-    inputs: dict[str, Path], model: Model, schedule: Schedule, begin_with: str = ""
-) -> Iterator[Finding]:
-    """Whether sealed tokens fill a step, are of the model's vocabulary, and are not read too often."""
+def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[Finding]:
+    """Whether sealed tokens fill a step, are within the model's vocabulary, and are not read too often."""
     if schedule.phases:
         from llmhpc.train.shares import Shares
 
         shares = Shares(schedule, seed=0)
         for name, drawn in shares.before(schedule.sequences_before(schedule.steps + 1)).items():
-            yield from _source(inputs[name], model, schedule, drawn, begin_with, least=1)
+            yield from _source(inputs[name], model, schedule, drawn, least=1)
     elif "tokens" in inputs:
         drawn, least = schedule.sequences_before(schedule.steps + 1), schedule.global_batch
-        yield from _source(inputs["tokens"], model, schedule, drawn, begin_with, least=least)
+        yield from _source(inputs["tokens"], model, schedule, drawn, least=least)
 
 
 def _source(
-    tokens: Path, model: Model, schedule: Schedule, drawn: int, begin_with: str, *, least: int
+    tokens: Path, model: Model, schedule: Schedule, drawn: int, *, least: int
 ) -> Iterator[Finding]:
     """Of one set of tokens, which has to fill ``least`` sequences, and of which so many are ``drawn``."""
     if not (tokens / "manifest.json").exists() or not (index := read_json(tokens / "tokens.json")):
         return
-    if not vocabulary_fits(index["vocab_size"], model, begin_with):
+    if index["vocab_size"] > model.vocab_size:  # an imported model may have rows to spare
         yield Finding(
-            f"model.vocab_size={model.vocab_size}: {index['vocab_size']}, as {tokens.name} has"
+            f"model.vocab_size={model.vocab_size}: {index['vocab_size']} or more, as {tokens.name} has"
         )
     there, length = index["train"]["tokens"], schedule.sequence_length
     sequences, wanted = max(0, there - 1) // length, drawn * length
@@ -95,11 +92,39 @@ def _source(
         )
     elif wanted > EPOCHS * there:
         most = schedule.steps_of(schedule.tokens_at(schedule.steps) * EPOCHS * there // wanted)
+        key, limit = _budget(model, schedule, most)
         yield Finding(
-            f"schedule.steps={schedule.steps}: {wanted / there:.1f} times through the {there:,} tokens of"
-            f" {tokens.name}; at most {most}, or more data: repeats beyond {EPOCHS} add little",
+            f"{key}: {wanted / there:.1f} times through the {there:,} tokens of"
+            f" {tokens.name}; at most {limit}, or more data: repeats beyond {EPOCHS} add little",
             estimate=True,
         )
+
+
+def _budget(model: Model, schedule: Schedule, most: int) -> tuple[str, str]:
+    """The setting that says how long training is, and its value for ``most`` steps."""
+    tokens = schedule.tokens_at(most)
+    if schedule.tokens:
+        return f"schedule.tokens={schedule.tokens:g}", f"{tokens:,}"
+    if each := schedule.tokens_per_parameter:
+        ratio = tokens / model.parameters()
+        unit = 10 ** (math.floor(math.log10(ratio)) - 2)  # three digits, none of them rounded up
+        limit = f"{math.floor(ratio / unit) * unit:.3g}"
+        return f"schedule.tokens_per_parameter={each:g}", limit
+    return f"schedule.steps={schedule.steps}", f"{most}"
+
+
+def work(model: Model, schedule: Schedule, resources: Resources, tokens: int, mfu: float) -> str:
+    """What training on ``tokens`` takes, in numbers; GPU-hours if ``mfu`` of what a GPU can do is reached."""
+    flops = tokens * model.flops_per_token(schedule.sequence_length)
+    each = schedule.tokens_at(schedule.steps) / model.parameters()
+    said = f"{tokens:,} tokens, {_short(each)} per parameter, {flops:.2g} FLOPs"
+    if not (gpus := resources.gpus_per_node * resources.nodes):
+        return said
+    hours = flops / (resources.gpu_tflops * 1e12 * mfu) / 3600
+    return (
+        f"{said}, about {_short(hours)} GPU-hours ({_short(hours / gpus)} hours on {gpus}) at {mfu:.0%} of"
+        f" {resources.gpu_tflops:g} TFLOP/s"
+    )
 
 
 def pace(
@@ -171,5 +196,5 @@ def footprint(
     )
 
 
-def _gb(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

@@ -3,7 +3,6 @@
 What such a folder is called in Hugging Face's terms each architecture's module ``hugging_face`` knows.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model, hugging_face
+from llmhpc.tokens.folder import TOKENIZER, tokens
 
-CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+CONFIG = "config.json"
 ONLY_AT_THE_START = ("init_std",)  # says nothing of a model that is trained
 
 
@@ -28,14 +28,22 @@ def check(folder: Path, model: Model) -> None:
             f"pretrained={folder}: no *.safetensors there; other formats are not read"
         )
     try:
-        there = asdict(hugging_face(model).settings(config))
+        there = asdict(settings(folder, config, model.kind))
     except ConfigError as error:
-        raise ConfigError(f"pretrained={folder}: {CONFIG} has {error}") from None
-    except KeyError as error:
-        raise ConfigError(f"pretrained={folder}: {CONFIG} has no {error.args[0]}") from None
+        raise ConfigError(f"pretrained={error}") from None
     for key, own in asdict(model).items():
         if key not in ONLY_AT_THE_START and own != there[key]:
             raise ConfigError(f"model.{key}={own}: {there[key]}, as {folder} has")
+
+
+def settings(folder: Path, config: dict[str, Any], kind: str) -> Model:
+    """The settings of a model of architecture ``kind`` that ``folder``'s config.json says; ConfigError if it is none."""
+    try:
+        return hugging_face(kind).settings(config)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {CONFIG} has {error}") from None
+    except KeyError as error:
+        raise ConfigError(f"{folder}: {CONFIG} has no {error.args[0]}") from None
 
 
 def check_tokenizer(folder: Path, tokenizer: Path) -> None:
@@ -45,25 +53,12 @@ def check_tokenizer(folder: Path, tokenizer: Path) -> None:
     """
     if not (folder / TOKENIZER).exists():
         return
-    ours, theirs = (_tokens(path / TOKENIZER) for path in (tokenizer / "tokenizer", folder))
+    ours, theirs = (
+        tokens(read_json(path / TOKENIZER)) for path in (tokenizer / "tokenizer", folder)
+    )
     for number in sorted(ours.keys() | theirs.keys()):
         if (here := ours.get(number)) != (there := theirs.get(number)):
             raise ConfigError(
                 f"needs.tokenizer={tokenizer.name}: token {number} is {here!r}, in {folder} {there!r};"
                 " stage/tokenizer=folder takes the folder's own"
             )
-
-
-def vocabulary_fits(vocab_size: int, model: Model, folder: Path | str | None) -> bool:
-    """Whether tokens of ``vocab_size`` are for ``model``: exactly, but the tables of other people's may have rows to spare."""
-    return vocab_size <= model.vocab_size if folder else vocab_size == model.vocab_size
-
-
-def _tokens(path: Path) -> dict[int, str]:
-    """The token of each id."""
-    content: dict[str, Any] = json.loads(path.read_text())
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):  # of a unigram model: pairs of token and score
-        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-    found = {number: token for token, number in vocabulary.items()}
-    return found | {token["id"]: token["content"] for token in content.get("added_tokens", [])}

@@ -1,8 +1,8 @@
 """Settings of training that are not the network's: how it is spread, and what each step does."""
 
 import math
-from bisect import bisect_right
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from llmhpc.config import at_least, fraction
@@ -99,6 +99,9 @@ class Schedule:
     """What each optimizer step reads and how far it goes (AdamW, arXiv:1711.05101)."""
 
     steps: int = 200
+    # in place of steps: as many as read so many tokens, or so many for each parameter (20: Chinchilla, arXiv:2203.15556)
+    tokens: float = 0.0
+    tokens_per_parameter: float = 0.0
     global_batch: int = 16  # sequences per step, over all processes
     # [step, sequences]: a smaller batch up to and with that step, in order; then global_batch (GPT-3, arXiv:2005.14165)
     batch_warmup: list[list[int]] = field(default_factory=list)
@@ -124,20 +127,42 @@ class Schedule:
             at_least(self, name, 1)
         for name in ("lr", "min_lr", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"):
             at_least(self, name, 0)
+        at_least(self, "tokens", 0)
+        at_least(self, "tokens_per_parameter", 0)
         fraction(self, "beta1", "beta2")
         if self.min_lr > self.lr:
             raise ConfigError(f"min_lr={self.min_lr}: at most lr={self.lr}")
+        if (self.decay is Decay.wsd) != (self.decay_steps > 0):
+            raise ConfigError(
+                f"decay_steps={self.decay_steps}: 1 or more with decay=wsd, 0 with the others"
+            )
+        if self.tokens and self.tokens_per_parameter:
+            raise ConfigError(
+                f"tokens={self.tokens:g}: either it or tokens_per_parameter={self.tokens_per_parameter:g}"
+            )
+        self._check_batch_warmup()
+        if self.tokens:
+            self.steps = self.steps_to(self.tokens)
+        if not self.tokens_per_parameter:
+            self._check_steps()
+
+    def settled(self, parameters: int) -> "Schedule":
+        """The same with the steps that ``tokens_per_parameter`` asks for, if it is set, of a model of so many."""
+        if not self.tokens_per_parameter:
+            return self
+        settled = replace(self, steps=self.steps_to(self.tokens_per_parameter * parameters))
+        settled._check_steps()
+        return settled
+
+    def _check_steps(self) -> None:
+        """Raise ConfigError unless everything is over before the steps are."""
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ConfigError(
                 f"warmup_steps={self.warmup_steps}: with decay_steps={self.decay_steps} "
                 f"at most steps={self.steps}"
             )
-        if (self.decay is Decay.wsd) != (self.decay_steps > 0):
-            raise ConfigError(
-                f"decay_steps={self.decay_steps}: 1 or more with decay=wsd, 0 with the others"
-            )
-        self._check_batch_warmup()
-
+        if self.batch_warmup and self.batch_warmup[-1][0] >= self.steps:
+            raise ConfigError(f"batch_warmup={self.batch_warmup}: {self._right_batch_warmup()}")
         _check_phases(self.phases, self.steps)
 
     def sources(self) -> list[str]:
@@ -145,13 +170,15 @@ class Schedule:
         return sorted({name for phase in self.phases for name in phase.weights})
 
     def _check_batch_warmup(self) -> None:
-        right = f"pairs of [step, sequences], both rising, below steps={self.steps} and global_batch={self.global_batch}"
         before = [0, 0]
         for stage in self.batch_warmup:
             rising = len(stage) == 2 and all(a < b for a, b in zip(before, stage, strict=True))
-            if not rising or stage[0] >= self.steps or stage[1] >= self.global_batch:
-                raise ConfigError(f"batch_warmup={self.batch_warmup}: {right}")
+            if not rising or stage[1] >= self.global_batch:
+                raise ConfigError(f"batch_warmup={self.batch_warmup}: {self._right_batch_warmup()}")
             before = stage
+
+    def _right_batch_warmup(self) -> str:
+        return f"pairs of [step, sequences], both rising, below steps={self.steps} and global_batch={self.global_batch}"
 
     def batch(self, step: int) -> int:
         """Sequences of optimizer step ``step``, counted from 1."""
@@ -168,6 +195,12 @@ class Schedule:
     def tokens_at(self, step: int) -> int:
         """Tokens of the steps up to and with ``step``."""
         return self.sequences_before(step + 1) * self.sequence_length
+
+    def steps_to(self, tokens: float) -> int:
+        """How many steps it takes to read ``tokens``."""
+        smallest = self.batch_warmup[0][1] if self.batch_warmup else self.global_batch
+        most = math.ceil(tokens / (smallest * self.sequence_length))
+        return max(1, bisect_left(range(most), tokens, key=self.tokens_at))
 
     def steps_of(self, tokens: int) -> int:
         """How many steps read at most ``tokens``."""

@@ -62,7 +62,7 @@ class Trainer:
         self.source = source_of(inputs, schedule, heldout_fraction)
         self.began = 0  # the step of the training that this one goes on from
         self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
-        if not pretrained.vocabulary_fits(vocab_size, model, begin_with):
+        if vocab_size > model.vocab_size:
             of = inputs.get(self._sources()[0], inputs["tokenizer"])
             raise ArtifactError(
                 f"{of} has a vocabulary of {vocab_size}, the model one of {model.vocab_size}"

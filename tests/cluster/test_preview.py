@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slurm
 def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(user, uncut, tiny):
     user.has_data_of(uncut[0])
     words = [o for o in tiny if "schedule.steps" not in o and "checkpoint_every" not in o]
-    words += ["stages.train.schedule.steps=2000", "stages.train.checkpoint_every=250"]
+    words += ["stages.train.schedule.steps=1600", "stages.train.checkpoint_every=200"]
     user.launch(*words)
     user.wait_for(lambda: list(user.root.glob("train-*/exports.json")))
     assert "; a look at evaluate-" in user.python("tick", user.root).stdout

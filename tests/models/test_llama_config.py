@@ -1,7 +1,9 @@
+from dataclasses import astuple
+
 import pytest
 
 from llmhpc.errors import ConfigError
-from llmhpc.models.llama import Config
+from llmhpc.models.llama import Config, RopeScaling, hugging_face
 
 PUBLISHED = {  # parameters of the released checkpoints
     6_738_415_616: {  # Llama 2 7B
@@ -69,3 +71,70 @@ def test_every_pipeline_stage_gets_a_block_however_large_the_vocabulary():
                     total += cost
                     stage += total > sum(costs) * ((stage + 1) / pp)
                 assert filled == set(range(pp)), (layers, pp, vocab)
+
+
+@pytest.mark.parametrize(
+    ("theta", "scaling"),
+    [
+        (10000.0, RopeScaling()),
+        (500000.0, RopeScaling(factor=8.0)),  # Llama 3.1
+        (500000.0, RopeScaling(factor=32.0)),  # Llama 3.2
+        (10000.0, RopeScaling(factor=4.0, low_frequency_factor=2.0, original_positions=2048)),
+    ],
+)
+def test_rotary_frequencies_are_those_of_transformers(theta, scaling):
+    import torch
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    from llmhpc.models.llama.rope import Rope, frequencies
+
+    model = Config(hidden_size=512, rope_theta=theta, rope_scaling=scaling)
+    content = hugging_face.config(model, sequence_length=131072, dtype="float32")
+    theirs = LlamaRotaryEmbedding(LlamaConfig(**content)).inv_freq
+    ours = frequencies(Rope(theta, *astuple(scaling)), model.head_dim, torch.device("cpu"))
+    assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
+    slowed = (ours < frequencies(Rope(theta, *astuple(RopeScaling())), 128, ours.device)).sum()
+    assert bool(slowed) == (scaling.factor > 1)
+
+
+def llama_3_1(**rope):
+    """What matters here of the published config.json of Llama 3.1 8B."""
+    return {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": False,
+        "vocab_size": 128256,
+        "rope_scaling": {
+            "factor": 8.0,
+            "high_freq_factor": 4.0,
+            "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192,
+            "rope_type": "llama3",
+        }
+        | rope,
+    }
+
+
+def test_settings_are_read_from_a_published_config():
+    model = hugging_face.settings(llama_3_1())
+    assert model.parameters() == 8_030_261_248  # of the released checkpoint
+    assert model.rope_scaling == RopeScaling(factor=8.0)
+    for dtype in ("float32", "bfloat16"):
+        again = hugging_face.config(model, sequence_length=4096, dtype=dtype)
+        assert hugging_face.settings(again) == model
+
+
+def test_other_scalings_are_refused():
+    with pytest.raises(ConfigError, match="rope_type=yarn: default or llama3"):
+        hugging_face.settings(llama_3_1(rope_type="yarn"))
+    with pytest.raises(
+        ConfigError, match="high_frequency_factor=1.0: above low_frequency_factor=1.0"
+    ):
+        hugging_face.settings(llama_3_1(high_freq_factor=1.0))

@@ -6,6 +6,7 @@ import torch
 from llmhpc.config import Resources
 from llmhpc.errors import ArtifactError
 from llmhpc.files import read_json
+from llmhpc.models.llama import RopeScaling
 from llmhpc.tokens.reader import TokenFiles
 
 LOGIT_BOUND = 1e-4
@@ -36,8 +37,14 @@ def logits_of_nanotron(cfg, checkpoint, input_ids):
 
 @pytest.mark.parametrize(
     "model",
-    [{}, {"tied_embeddings": False}, {"kv_heads": 4, "rope_theta": 500000.0}, {"kv_heads": 1}],
-    ids=["tied grouped", "untied grouped", "one key per query", "one key for all"],
+    [
+        {},
+        {"tied_embeddings": False},
+        {"kv_heads": 4, "rope_theta": 500000.0},
+        {"kv_heads": 1},
+        {"rope_scaling": RopeScaling(factor=4.0, original_positions=16)},
+    ],
+    ids=["tied grouped", "untied grouped", "one key per query", "one key for all", "longer"],
 )
 def test_logits_of_an_export_equal_those_of_the_trained_network(model, runs, tmp_path):
     home = tmp_path / "run"

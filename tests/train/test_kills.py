@@ -1,5 +1,6 @@
 """Killed at any moment of a save: what latest.txt names is whole."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -73,6 +74,7 @@ def check(out):
 
 @pytest.mark.slow
 def test_whatever_process_is_killed_the_latest_checkpoint_is_whole(tmp_path):
+    importlib.import_module("llmhpc.train.engine")  # once, and not in each process
     fork = multiprocessing.get_context("fork")
     choose = random.Random(0)
     before = 0

@@ -9,7 +9,7 @@ import torch
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json, sha256
 from llmhpc.models.llama import Config as Llama
-from llmhpc.models.llama import hugging_face
+from llmhpc.models.llama import RopeScaling, hugging_face
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.train.data import Batches
 
@@ -18,7 +18,10 @@ STEPS = {"steps": 4, "warmup_steps": 2}
 SHAPES = {
     "tied grouped": {},
     "untied": {"tied_embeddings": False, "norm_eps": 1e-6},
-    "one key per query": {"kv_heads": 4, "rope_theta": 500000.0},
+    "one key per query": {
+        "kv_heads": 4,
+        "rope_scaling": RopeScaling(factor=8.0, original_positions=16),
+    },
 }
 
 
@@ -133,7 +136,7 @@ def changed(folder, copy, **values):
         ({"vocab_size": 256}, r"model\.vocab_size=128: 256, as .*copy has"),
         ({"rope_parameters": None, "rope_theta": 5e5}, r"model\.rope_theta=10000\.0: 500000\.0, as"),
         ({"tie_word_embeddings": True}, r"model\.tied_embeddings=False: True, as .*copy has"),
-        ({"model_type": "qwen2"}, "config.json has model_type=qwen2: llama, llama has no other"),
+        ({"model_type": "qwen2"}, "pretrained=.*copy: config.json has model_type=qwen2: llama, llama has no other"),
         ({"attention_bias": True}, "config.json has attention_bias=True: False, llama has no other"),
         ({"head_dim": 32}, "config.json has head_dim=32: 16, hidden_size over heads"),
         ({"num_hidden_layers": None}, "config.json has no num_hidden_layers"),

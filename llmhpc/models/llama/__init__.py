@@ -1,6 +1,6 @@
 """Llama: rotary positions, grouped-query attention, RMSNorm, SwiGLU, tied embeddings or not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhpc.config import at_least
@@ -9,6 +9,26 @@ from llmhpc.models import Activations, Model, Split, StageParts, stage_of_blocks
 
 if TYPE_CHECKING:
     from llmhpc.models.llama.network import Llama
+
+
+@dataclass(kw_only=True, slots=True)
+class RopeScaling:
+    """Slower rotary positions for a context ``factor`` times as long, as in Llama 3.1 (arXiv:2407.21783)."""
+
+    factor: float = 1.0  # 1: none
+    # turns within the original context: below low a pair of components is slowed down, above high it stays
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_positions: int = 8192
+
+    def __post_init__(self) -> None:
+        at_least(self, "factor", 1)
+        at_least(self, "original_positions", 1)
+        if self.high_frequency_factor <= self.low_frequency_factor:
+            raise ConfigError(
+                f"high_frequency_factor={self.high_frequency_factor}: above"
+                f" low_frequency_factor={self.low_frequency_factor}"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,6 +44,7 @@ class Config(Model):
     intermediate_size: int = 704
     tied_embeddings: bool = True
     rope_theta: float = 10000.0
+    rope_scaling: RopeScaling = field(default_factory=RopeScaling)
     norm_eps: float = 1e-5
     init_std: float = 0.02  # layers that write to the residual stream get it over sqrt(2 layers)
 
@@ -51,6 +72,15 @@ class Config(Model):
         layer = attention + 3 * width * self.intermediate_size + 2 * width
         embeddings = self.vocab_size * width * (1 if self.tied_embeddings else 2)
         return self.layers * layer + embeddings + width
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Of training: 6 for each weight of a matrix, 12 x layers x width x sequence length for the scores.
+
+        As Chowdhery et al. count (arXiv:2204.02311, appendix B): the mask that halves the scores is left aside.
+        """
+        layer, _ = self.block_costs(1)
+        matrices = self.layers * layer + self.vocab_size * self.hidden_size
+        return 6.0 * matrices + 12.0 * self.layers * self.hidden_size * sequence_length
 
     def block_costs(self, pp: int) -> tuple[int, int]:
         """Multiplications per token of one layer and of the output head, by which stages are balanced.

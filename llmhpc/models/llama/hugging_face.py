@@ -4,21 +4,33 @@ from typing import Any
 
 from llmhpc.errors import ConfigError
 from llmhpc.models import Rows
-from llmhpc.models.llama import Config
+from llmhpc.models.llama import Config, RopeScaling
 
+MODEL_TYPE = "llama"
 FIXED = {  # what the network is, with the value that transformers takes where nothing is said
-    "model_type": "llama",
+    "model_type": MODEL_TYPE,
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
 }
 
+SCALING = {  # fields of rope_scaling with rope_type llama3
+    "factor": "factor",
+    "low_freq_factor": "low_frequency_factor",
+    "high_freq_factor": "high_frequency_factor",
+    "original_max_position_embeddings": "original_positions",
+}
+
 
 def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]:
     """The content of config.json, less the special tokens."""
+    scaling: dict[str, Any] = {"rope_type": "default"}
+    if model.rope_scaling.factor != 1:
+        named = {there: getattr(model.rope_scaling, own) for there, own in SCALING.items()}
+        scaling = {"rope_type": "llama3"} | named
     return {
         "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "model_type": MODEL_TYPE,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "dtype": dtype,
@@ -33,8 +45,9 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
         "num_hidden_layers": model.layers,
         "num_key_value_heads": model.kv_heads,
         "rms_norm_eps": model.norm_eps,
-        "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
-        "rope_theta": model.rope_theta,  # transformers before 5
+        "rope_parameters": {"rope_theta": model.rope_theta, **scaling},
+        "rope_theta": model.rope_theta,  # transformers before 5, as the next
+        "rope_scaling": scaling if model.rope_scaling.factor != 1 else None,
         "tie_word_embeddings": model.tied_embeddings,
         "use_cache": True,
         "vocab_size": model.vocab_size,
@@ -47,8 +60,10 @@ def settings(config: dict[str, Any]) -> Config:
         if (there := config.get(key, value)) != value:
             raise ConfigError(f"{key}={there}: {value}, llama has no other")
     heads, rope = config["num_attention_heads"], _rope(config)
-    if rope.get("rope_type", "default") != "default":
-        raise ConfigError(f"rope_type={rope['rope_type']}: default, llama has no other")
+    kind = rope.get("rope_type", "default")
+    if kind not in ("default", "llama3"):
+        raise ConfigError(f"rope_type={kind}: default or llama3, llama has no other")
+    scaling = {own: rope[there] for there, own in SCALING.items() if kind == "llama3"}
     model = Config(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],
@@ -58,6 +73,7 @@ def settings(config: dict[str, Any]) -> Config:
         intermediate_size=config["intermediate_size"],
         tied_embeddings=config.get("tie_word_embeddings", False),
         rope_theta=float(rope.get("rope_theta", 10000.0)),
+        rope_scaling=RopeScaling(**scaling),
         norm_eps=config.get("rms_norm_eps", 1e-6),
         init_std=config.get("initializer_range", 0.02),
     )

@@ -7,6 +7,7 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp. With
 
 import hashlib
 import math
+from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -27,24 +28,24 @@ from llmhpc.kernels.documents import Documents
 from llmhpc.kernels.ring import choose
 from llmhpc.models import Split
 from llmhpc.models.llama import Config
+from llmhpc.models.llama.rope import Rope, frequencies
 
 RESIDUAL_WRITERS = ("attention_out.weight", "down.weight")
 
 
 @cache
 def rotary_tables(
-    length: int, head_dim: int, theta: float, device: torch.device, dtype: torch.dtype
+    length: int, head_dim: int, rope: Rope, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of position times frequency, each (S, 1, 1, D/2) (Su et al. 2021, arXiv:2104.09864)."""
-    powers = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    """Cosines and sines of position times frequency, each (S, 1, 1, D/2)."""
     positions = torch.arange(length, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, 1.0 / theta**powers)[:, None, None, :]
+    angles = torch.outer(positions, frequencies(rope, head_dim, device))[:, None, None, :]
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(
     x_SBND: torch.Tensor,
-    theta: float,
+    rope: Rope,
     positions_BS: torch.Tensor | None = None,
     length: int | None = None,
 ) -> torch.Tensor:
@@ -53,7 +54,7 @@ def rotate(
     ``positions_BS``: int64, below ``length`` (S); not given, a token's position is its place in the sequence.
     """
     length = length or x_SBND.shape[0]
-    cos, sin = rotary_tables(length, x_SBND.shape[-1], theta, x_SBND.device, x_SBND.dtype)
+    cos, sin = rotary_tables(length, x_SBND.shape[-1], rope, x_SBND.device, x_SBND.dtype)
     if positions_BS is not None:
         cos, sin = (table[positions_BS.transpose(0, 1)].squeeze(2) for table in (cos, sin))
     left, right = x_SBND.chunk(2, dim=-1)
@@ -95,9 +96,9 @@ class Layer(nn.Module):
         width, inner = model.hidden_size, model.intermediate_size
         query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
-        self.head_dim, self.theta, self.recompute = (
+        self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            model.rope_theta,
+            Rope(model.rope_theta, *astuple(model.rope_scaling)),
             split.recompute,
         )
         self.ring = split.ring
@@ -136,7 +137,7 @@ class Layer(nn.Module):
             positions_BS = documents.positions_BS
         elif self.ring is not None:
             positions_BS = self.ring.places(tokens, device=x.device).unsqueeze(0)
-        turned = rotate(qk, self.theta, positions_BS, length)
+        turned = rotate(qk, self.rope, positions_BS, length)
         q, k = turned.split([self.heads, self.kv_heads], dim=2)
         q, k, v = (part.transpose(0, 1) for part in (q, k, v))
         taken = choose(self.ring, x.device.type, x.dtype, self.head_dim)
