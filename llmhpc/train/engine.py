@@ -12,12 +12,13 @@ from llmhpc.train import backend  # before any other part of nanotron
 # isort: split
 from nanotron.models import NanotronModel, build_model
 from nanotron.parallel.parameters import sanity_check
-from nanotron.parallel.pipeline_parallel import TensorPointer, get_pp_rank_of
 from nanotron.parallel.pipeline_parallel.engine import (
     AllForwardAllBackwardPipelineEngine,
     OneForwardOneBackwardPipelineEngine,
 )
 from nanotron.parallel.pipeline_parallel.p2p import P2P
+from nanotron.parallel.pipeline_parallel.tensor_pointer import TensorPointer
+from nanotron.parallel.pipeline_parallel.utils import get_pp_rank_of
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
@@ -62,7 +63,7 @@ class Engine:
         self.context = backend.Groups(
             replicas=parallel.replicas(), cp=parallel.cp, tp=parallel.tp, pp=parallel.pp
         )
-        self.ring = Ring(self.context.cp_pg) if self.context.cp_pg is not None else None
+        self.ring = Ring(self.context.ring_pg) if self.context.ring_pg is not None else None
         self.p2p = (backend.GlooP2P if on_cpu else P2P)(self.context.pp_pg, place.device)
         self.network = self._build(model)
         self.network.init_model_randomly(seed)
@@ -201,7 +202,7 @@ def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool)
     of a tensor-parallel group; where the sequence is cut, each of them sees a part of its gradient.
     """
     if names := network.get_embeddings_lm_head_tied_names():
-        cell = context.world_rank_matrix[0, :, dist.get_rank(context.dp_pg), :]
+        cell = context.world_rank_matrix[:, dist.get_rank(context.dp_pg), :]
         tp_rank = dist.get_rank(context.tp_pg)
         ties = [(name, (int(cell[get_pp_rank_of(name, network), tp_rank]),)) for name in names]
         tie_parameters(network, ties, context, reduce_op=dist.ReduceOp.SUM)
