@@ -19,9 +19,7 @@ from llmhpc.kernels import attention
 from llmhpc.kernels.attention import FLASH_DTYPES, FLASH_MAX_HEAD_DIM, Choice
 from llmhpc.kernels.documents import Documents
 
-HIDDEN = (
-    -1e30
-)  # added to a score; minus infinity would make a row that sees nothing of a block not a number
+HIDDEN = -1e30  # added to a score; minus infinity: a row that sees nothing is not a number
 FLASH_HEAD_DIMS = 8  # torch's flash attention on CUDA takes multiples of it
 ROWS = 1024  # queries whose scores the plain block holds at once
 KEYS, GRADIENTS = 1, 2  # what is sent
@@ -267,10 +265,10 @@ class _RingAttention(torch.autograd.Function):
             owner = (ring.rank - step) % ring.size
             arrived = ring.pass_on(both, KEYS) if step + 1 < ring.size else None
             rows, keys, causal, bias = _view(ring, owner, tokens, begins_BS, q.dtype)
-            wide = (x[:, :, keys].repeat_interleave(groups, 1) for x in both)
-            here = (x[:, :, rows].contiguous() for x in (out, sums))
+            theirs = (x[:, :, keys].repeat_interleave(groups, 1) for x in both)
+            known = (x[:, :, rows].contiguous() for x in (out, sums))
             of_q, *of_both = ctx.block.backward(
-                grad[:, :, rows], q[:, :, rows], *wide, *here, causal, bias
+                grad[:, :, rows], q[:, :, rows], *theirs, *known, causal, bias
             )
             grad_q[:, :, rows] += of_q
             total = torch.zeros_like(both, dtype=sums.dtype) if gradients is None else gradients()
