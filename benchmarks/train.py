@@ -169,7 +169,7 @@ def _worker(model: Llama, options: argparse.Namespace) -> None:
             engine.step(rows, LR)
         taken = time.perf_counter() - begun
         if place.rank == 0:
-            print("tokens/s", (len(steps) - 1) * schedule.tokens_per_step() / taken)
+            print("tokens/s", (len(steps) - 1) * schedule.tokens_at(1) / taken)
 
 
 def _say(line: str) -> None:
@@ -270,7 +270,7 @@ def _judge(
         "ratio": statistics.median(ratios),
         "least": min(ratios),
         "greatest": max(ratios),
-        "tokens_per_s": STEPS * schedule.tokens_per_step() / statistics.median(ours[0]),
+        "tokens_per_s": STEPS * schedule.tokens_at(1) / statistics.median(ours[0]),
         "loss_difference": max(abs(a - b) for a, b in zip(ours[1], theirs[1], strict=True)),
         "first_loss": ours[1][0],
         "last_loss": ours[1][-1],

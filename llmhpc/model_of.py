@@ -45,7 +45,7 @@ def choice(folder: Path) -> str:
     config = read_json(folder / CONFIG)
     if config is None:
         raise ConfigError(f"{folder}: no {CONFIG} there; a folder that transformers opens")
-    kinds = {hugging_face(kind).MODEL_TYPE: kind for kind in options("model")}
+    kinds = {name: kind for kind in options("model") for name in hugging_face(kind).MODEL_TYPES}
     if (kind := kinds.get(there := config.get("model_type"))) is None:
         raise ConfigError(f"{folder}: {CONFIG} has model_type={there}: one of {', '.join(kinds)}")
     values = asdict(settings(folder, config, kind))

@@ -1,8 +1,8 @@
 """Model architectures: one package each, with its settings, its network and its Hugging Face names.
 
 A package here is an option of the configuration group ``model``. It holds ``Config`` (a Model), ``build``
-(the network on nanotron's parallel layers) and a module ``hugging_face``: MODEL_TYPE, ``config`` of an export, ``settings``
-of a config.json, and ``rows``, which of its tensors is what of ours.
+(the network on nanotron's parallel layers, with its loss) and a module ``hugging_face``: MODEL_TYPES, ``config`` of an
+export, ``settings`` of a config.json, and ``rows``, which of its tensors is what of ours.
 """
 
 import importlib

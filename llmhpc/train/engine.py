@@ -42,12 +42,16 @@ ANY = Bounds()  # whatever is finite
 
 
 class StepResult(NamedTuple):
-    """Mean loss of the global batch (nats per label that counts) and the gradient's norm before clipping."""
+    """Mean loss of the global batch (nats per label that counts) and the gradient's norm before clipping.
+
+    ``z_loss`` is beside the loss, not in it, and weighted as the schedule says.
+    """
 
     loss: float
     grad_norm: float
     made: bool = True  # whether the weights were updated
     wishes: int = 0  # the largest ``wish`` of all processes
+    z_loss: float = 0.0
 
 
 class Engine:
@@ -132,7 +136,7 @@ class Engine:
         squares = self.optimizer.squares()
         dist.all_reduce(squares, group=self.optimizer.norm_group)
         norm = squares.sqrt()
-        loss = self._mean_loss(outputs)
+        loss, z_loss = self._mean_losses(outputs, micro_batches)
         good = loss.isfinite() & norm.isfinite()
         good &= (loss <= bounds.loss) & (norm <= bounds.grad_norm)
         # what one process refuses all do: norms of replicas may differ in the last bit
@@ -140,9 +144,10 @@ class Engine:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
         self.before_update()
         self.optimizer.update(norm, lr, votes[0])
-        mean, grad_norm, refused, largest = torch.stack([loss, norm, *votes]).tolist()
+        all_of_it = torch.stack([loss, norm, *votes, z_loss]).tolist()
+        mean, grad_norm, refused, largest, z_mean = all_of_it
         self.updates += not refused
-        return StepResult(mean, grad_norm, not refused, int(largest))
+        return StepResult(mean, grad_norm, not refused, int(largest), z_mean)
 
     def _build(self, model: Model) -> NanotronModel:
         split = Split(
@@ -153,7 +158,9 @@ class Engine:
             ring=self.ring,
         )
         network = build_model(
-            model_builder=lambda: architecture(model).build(model, split),
+            model_builder=lambda: architecture(model).build(
+                model, split, z_loss=self.schedule.z_loss
+            ),
             parallel_context=self.context,
             dtype=getattr(torch, self.schedule.precision.name),
             device=self.place.device,
@@ -186,13 +193,16 @@ class Engine:
                 "documents": documents,
             }
 
-    def _mean_loss(self, outputs: list[dict[str, torch.Tensor | TensorPointer]]) -> torch.Tensor:
-        """Losses are divided by micro-batches and replicas already; one process per replica has them."""
-        total = torch.zeros((), device=self.place.device, dtype=torch.float64)
+    def _mean_losses(
+        self, outputs: list[dict[str, torch.Tensor | TensorPointer]], micro_batches: int
+    ) -> torch.Tensor:
+        """Cross-entropy and z-loss. They are divided by the replicas already; one process per replica has them."""
+        total = torch.zeros(2, device=self.place.device, dtype=torch.float64)
         if isinstance(outputs[0]["loss"], torch.Tensor) and dist.get_rank(self.context.tp_pg) == 0:
-            total += torch.stack([output["loss"] for output in outputs]).sum()
+            for place, name in enumerate(("cross_entropy", "z_loss")):
+                total[place] = torch.stack([output[name] for output in outputs]).sum()
         dist.all_reduce(total, group=self.context.world_pg)
-        return total
+        return total / micro_batches
 
 
 def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool) -> None:

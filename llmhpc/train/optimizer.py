@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     ]  # global ranks of the processes of a replica that have a copy; empty: this one alone
     summed: bool  # each copy has a part of the gradient
     decays: bool  # norms and embeddings do not: there is nothing that their size could overfit
+    lr_scale: float  # what the schedule's learning rate is multiplied by
 
 
 class Part(NamedTuple):
@@ -97,13 +98,8 @@ class Optimizer:
         share = (self.replicas, dist.get_rank(context.dp_pg)) if self.zero else (1, 0)
         self.buckets = [Bucket(kind, named, *share) for kind, named in self._grouped()]
         self.half = schedule.precision is not Precision.float32
-        decays = [bucket.master for bucket in self.buckets if bucket.kind.decays]
-        others = [bucket.master for bucket in self.buckets if not bucket.kind.decays]
         self.adam = torch.optim.AdamW(
-            [
-                {"params": decays, "weight_decay": schedule.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            self._updated_alike(schedule.weight_decay),
             betas=(schedule.beta1, schedule.beta2),
             eps=schedule.epsilon,
             fused=True,
@@ -123,6 +119,20 @@ class Optimizer:
             for part in bucket.parts:
                 self._listen(number, bucket, part)
 
+    def _updated_alike(self, weight_decay: float) -> list[dict[str, Any]]:
+        """AdamW's groups. It multiplies decay by learning rate: the product goes without ``lr_scale``, as in mup's MuAdamW."""
+        masters: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
+        for bucket in self.buckets:
+            masters.setdefault((bucket.kind.decays, bucket.kind.lr_scale), []).append(bucket.master)
+        return [
+            {
+                "params": own,
+                "weight_decay": weight_decay / scale if decays else 0.0,
+                "lr_scale": scale,
+            }
+            for (decays, scale), own in masters.items()
+        ]
+
     def _grouped(self) -> Iterator[tuple[Kind, list[tuple[str, torch.nn.Parameter]]]]:
         kinds: dict[Kind, list[tuple[str, torch.nn.Parameter]]] = {}
         for name, parameter in self.network.get_named_params_with_correct_tied():
@@ -131,7 +141,8 @@ class Optimizer:
             tied = tied if len(tied) > 1 else ()
             summed = info is not None and bool(tied) and info.reduce_op is not None
             name = parameter_name(name)
-            kind = Kind(tied, summed, self.network.decays(name, parameter))
+            of_model = self.network.decays(name, parameter), self.network.lr_scale(name, parameter)
+            kind = Kind(tied, summed, *of_model)
             kinds.setdefault(kind, []).append((name, parameter))
         # last is first to meet: what the backward pass ends with stands in front
         for kind in sorted(kinds, key=lambda kind: (kind.decays, kind)):
@@ -223,7 +234,7 @@ class Optimizer:
         scale = ((norm + SMALLEST_NORM) / self.clip_norm).clamp(min=1.0).float()
         vars(self.adam).update(grad_scale=scale, found_inf=refused.float())
         for group in self.adam.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
         self.adam.step()
         for bucket in self.buckets:
             if self.half:

@@ -31,7 +31,9 @@ def check(folder: Path, model: Model) -> None:
         there = asdict(settings(folder, config, model.kind))
     except ConfigError as error:
         raise ConfigError(f"pretrained={error}") from None
-    for key, own in asdict(model).items():
+    names = hugging_face(model.kind)
+    as_written = names.settings(names.config(model, sequence_length=1, dtype="float32"))
+    for key, own in asdict(as_written).items():
         if key not in ONLY_AT_THE_START and own != there[key]:
             raise ConfigError(f"model.{key}={own}: {there[key]}, as {folder} has")
 

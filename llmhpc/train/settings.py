@@ -119,6 +119,7 @@ class Schedule:
     beta2: float = 0.95
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest global gradient norm; 0: no clipping
+    z_loss: float = 0.0  # weight of log^2 Z beside the loss; 1e-4 in PaLM (arXiv:2204.02311)
     precision: Precision = Precision.float32
     bad_steps: BadSteps = field(default_factory=BadSteps)
 
@@ -127,6 +128,7 @@ class Schedule:
             at_least(self, name, 1)
         for name in ("lr", "min_lr", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"):
             at_least(self, name, 0)
+        at_least(self, "z_loss", 0)
         at_least(self, "tokens", 0)
         at_least(self, "tokens_per_parameter", 0)
         fraction(self, "beta1", "beta2")

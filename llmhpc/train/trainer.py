@@ -287,6 +287,7 @@ class Trainer:
             loss=bad_steps.finite(result.loss),
             lr=self.schedule.learning_rate(step),
             grad_norm=bad_steps.finite(result.grad_norm),
+            **({"z_loss": bad_steps.finite(result.z_loss)} if self.schedule.z_loss else {}),
             **({} if result.made else {"skipped": True}),
         )
 

@@ -37,6 +37,12 @@ def test_parameter_counts_are_the_published_ones(count):
         ({"heads": 6}, "hidden_size=256: a multiple of 2 x heads=6"),
         ({"kv_heads": 3}, "kv_heads=3: a divisor of heads=4"),
         ({"layers": 0}, "layers=0: 1 or more"),
+        ({"mup_base_width": -1}, "mup_base_width=-1: 0 or more"),
+        ({"logit_multiplier": 0.0}, "logit_multiplier=0: above 0"),
+        (
+            {"scale_depth": 1.4, "residual_multiplier": 0.5},
+            "scale_depth=1.4: 0, with residual_multiplier=0.5",
+        ),
     ],
 )
 def test_a_shape_that_cannot_be_is_one_clear_line(change, message):

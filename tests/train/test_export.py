@@ -42,9 +42,24 @@ def logits_of_nanotron(cfg, checkpoint, input_ids):
         {"tied_embeddings": False},
         {"kv_heads": 4, "rope_theta": 500000.0},
         {"kv_heads": 1},
+        {
+            "mup_base_width": 16,
+            "init_std": 0.1,
+            "embedding_multiplier": 12.0,
+            "scale_depth": 1.4,
+        },
+        {"residual_multiplier": 0.4, "attention_multiplier": 0.5, "logit_multiplier": 3.0},
         {"rope_scaling": RopeScaling(factor=4.0, original_positions=16)},
     ],
-    ids=["tied grouped", "untied grouped", "one key per query", "one key for all", "longer"],
+    ids=[
+        "tied grouped",
+        "untied grouped",
+        "one key per query",
+        "one key for all",
+        "muP as MiniCPM",
+        "multipliers",
+        "longer",
+    ],
 )
 def test_logits_of_an_export_equal_those_of_the_trained_network(model, runs, tmp_path):
     home = tmp_path / "run"
@@ -58,6 +73,18 @@ def test_logits_of_an_export_equal_those_of_the_trained_network(model, runs, tmp
     ours = logits_of_nanotron(cfg, home / "checkpoints" / "3", input_ids)
     assert (ours - theirs).abs().max() < LOGIT_BOUND
     assert theirs.std() > 0.1
+
+
+def test_only_what_has_multipliers_is_exported_as_granite():
+    from llmhpc.models import hugging_face
+    from llmhpc.models.llama import Config
+
+    def kind(**fields):
+        model = Config(**fields)
+        return hugging_face("llama").config(model, sequence_length=8, dtype="float32")["model_type"]
+
+    assert kind() == kind(init_std=0) == "llama"
+    assert kind(mup_base_width=128) == kind(logit_multiplier=0.5) == "granite"
 
 
 def next_loss(runs, cfg, home, step):

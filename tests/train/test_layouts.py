@@ -32,6 +32,7 @@ def assert_same(records, expected, bound=LOSS_BOUND):
     for one, other in zip(records, expected, strict=True):
         assert abs(one["loss"] - other["loss"]) < bound, (one, other)
         assert abs(one["grad_norm"] - other["grad_norm"]) < 10 * bound, (one, other)
+        assert abs(one.get("z_loss", 0) - other.get("z_loss", 0)) < bound, (one, other)
         assert one["lr"] == other["lr"]
 
 
@@ -56,6 +57,18 @@ def test_four_processes_train_untied_embeddings_as_one(runs, tmp_path):
     one = runs.here(tmp_path / "one", model=model)
     four = runs.spread(tmp_path / "four", model=model, parallel={"tp": 2, "pp": 2})
     assert_same(four, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tp2 pp2 sequence cut", "dp2 zero"])
+def test_a_layout_trains_with_mup_multipliers_and_z_loss_as_one_process(name, runs, tmp_path):
+    own = {
+        "model": {"mup_base_width": 16, "embedding_multiplier": 6.0, "scale_depth": 1.4},
+        "schedule": {"z_loss": 0.01},
+    }
+    one = runs.here(tmp_path / "one", **own)
+    assert one[0]["z_loss"] > 0.1
+    assert_same(runs.spread(tmp_path / "run", parallel=layout(LAYOUTS[name]), **own), one)
 
 
 @pytest.mark.slow

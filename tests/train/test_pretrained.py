@@ -22,16 +22,23 @@ SHAPES = {
         "kv_heads": 4,
         "rope_scaling": RopeScaling(factor=8.0, original_positions=16),
     },
+    "multipliers": {
+        "embedding_multiplier": 12.0,
+        "scale_depth": 1.4,
+        "attention_multiplier": 0.1,
+        "logit_multiplier": 0.7,
+    },
 }
 
 
 def written_by_transformers(folder, model, **saving):
     """A folder with a network of transformers' own making."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(3)
     content = hugging_face.config(model, sequence_length=64, dtype="float32")
-    LlamaForCausalLM(LlamaConfig(**content)).save_pretrained(folder, **saving)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**content))
+    network.save_pretrained(folder, **saving)
     return folder
 
 
@@ -93,15 +100,21 @@ def test_every_process_of_a_layout_takes_its_own_part(runs, folder, tmp_path):
     assert max(abs(r["loss"] - loss) for r, loss in zip(records, theirs, strict=True)) < BOUND
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_export_that_was_imported_is_exported_to_the_same_bytes(precision, runs, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "model"),
+    [("float32", {}), ("bfloat16", {}), ("float32", {"mup_base_width": 24, "scale_depth": 1.4})],
+    ids=["float32", "bfloat16", "muP"],
+)
+def test_an_export_that_was_imported_is_exported_to_the_same_bytes(
+    precision, model, runs, tmp_path
+):
     from llmhpc.train.settings import Precision
 
     schedule = {"steps": 1, "warmup_steps": 0, "precision": Precision[precision]}
-    runs.here(tmp_path / "first", schedule=schedule)
+    runs.here(tmp_path / "first", schedule=schedule, model=model)
     first = tmp_path / "first" / "exports" / "000001"
     still = schedule | {"lr": 0.0, "min_lr": 0.0}
-    runs.here(tmp_path / "second", schedule=still, pretrained=str(first))
+    runs.here(tmp_path / "second", schedule=still, pretrained=str(first), model=model)
     second = tmp_path / "second" / "exports" / "000001"
     for path in first.iterdir():
         assert sha256(path) == sha256(second / path.name), path.name
@@ -136,7 +149,8 @@ def changed(folder, copy, **values):
         ({"vocab_size": 256}, r"model\.vocab_size=128: 256, as .*copy has"),
         ({"rope_parameters": None, "rope_theta": 5e5}, r"model\.rope_theta=10000\.0: 500000\.0, as"),
         ({"tie_word_embeddings": True}, r"model\.tied_embeddings=False: True, as .*copy has"),
-        ({"model_type": "qwen2"}, "pretrained=.*copy: config.json has model_type=qwen2: llama, llama has no other"),
+        ({"model_type": "qwen2"}, "pretrained=.*copy: config.json has model_type=qwen2: llama or granite, there is no other"),
+        ({"model_type": "granite"}, r"model\.attention_multiplier=0\.0: 1\.0, as .*copy has"),
         ({"attention_bias": True}, "config.json has attention_bias=True: False, llama has no other"),
         ({"head_dim": 32}, "config.json has head_dim=32: 16, hidden_size over heads"),
         ({"num_hidden_layers": None}, "config.json has no num_hidden_layers"),

@@ -72,6 +72,7 @@ def test_a_layout_that_does_not_fit_is_one_clear_line(fields, message):
         ({"warmup_steps": 300}, "warmup_steps=300: with decay_steps=0 at most steps=200"),
         ({"decay": Decay.wsd}, "decay_steps=0: 1 or more with decay=wsd"),
         ({"beta2": 1.5}, "beta2=1.5: a fraction from 0 to 1"),
+        ({"z_loss": -1e-4}, "z_loss=-0.0001: 0 or more"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_one_clear_line(fields, message):

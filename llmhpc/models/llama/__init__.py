@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
 from llmhpc.models import Activations, Model, Split, StageParts, stage_of_blocks
+from llmhpc.models.llama.scaling import multipliers
 
 if TYPE_CHECKING:
     from llmhpc.models.llama.network import Llama
@@ -46,7 +47,15 @@ class Config(Model):
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling = field(default_factory=RopeScaling)
     norm_eps: float = 1e-5
-    init_std: float = 0.02  # layers that write to the residual stream get it over sqrt(2 layers)
+    # what follows from these for each parameter is in scaling.py
+    init_std: float = 0.02  # of matrices; 0: by the width
+    # the hidden_size that lr and init_std are meant for (muP, arXiv:2203.03466); 0: this one
+    mup_base_width: int = 0
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    scale_depth: float = 0.0  # residual_multiplier is this over sqrt(layers); 0: as set
+    attention_multiplier: float = 0.0  # of q k; 0: 1 / sqrt(head_dim), with muP 1 / head_dim
+    logit_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "layers", "heads", "kv_heads"):
@@ -59,6 +68,15 @@ class Config(Model):
             )
         if self.heads % self.kv_heads:
             raise ConfigError(f"kv_heads={self.kv_heads}: a divisor of heads={self.heads}")
+        for name in ("init_std", "mup_base_width", "scale_depth", "attention_multiplier"):
+            at_least(self, name, 0)
+        for name in ("embedding_multiplier", "residual_multiplier", "logit_multiplier"):
+            if (value := getattr(self, name)) <= 0:
+                raise ConfigError(f"{name}={value:g}: above 0")
+        if self.scale_depth and self.residual_multiplier != 1:
+            raise ConfigError(
+                f"scale_depth={self.scale_depth:g}: 0, with residual_multiplier={self.residual_multiplier:g}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -125,18 +143,19 @@ class Config(Model):
 
         Numbers per token that a layer keeps, for hidden size H, query and key widths Q and K, inner size I:
         inputs and outputs of two norms 4 H; queries, keys and values as projected Q + 2 K, and turned Q + K;
-        attention's result in both orders of its axes 2 Q; gate, up, silu(gate) and their product 4 I. The
+        attention's result in both orders of its axes 2 Q; queries once more if they are multiplied Q; gate, up, silu(gate) and their product 4 I. The
         scores are not kept: attention is computed in blocks (arXiv:2205.14135), one float32 per head remains.
         Tensor parallelism cuts Q, K and I; H only with the sequence. A norm that is not ``fused`` also keeps
         its result before the weight and, below float32, its input in float32. The loss keeps the softmax in
         float32; while it is computed the logits are there, too, and their float32 copy.
         """
         query, key = self.hidden_size // tp, self.kv_heads * self.head_dim // tp
+        queries = 4 if multipliers(self).query == 1 else 5
         inner, logits = self.intermediate_size // tp, self.vocab_size // tp
         hidden = self.hidden_size // (tp if sequence_cut else 1)
         unfused = 0 if fused else width * hidden + (4 * hidden if width < 4 else 0)
         norm = 2 * width * hidden + unfused
-        kept = 2 * norm + width * (4 * query + 3 * key + 4 * inner) + 4 * self.heads // tp
+        kept = 2 * norm + width * (queries * query + 3 * key + 4 * inner) + 4 * self.heads // tp
         copy = 4 if width < 4 else 0
         return Activations(
             layer=tokens * kept,
@@ -147,8 +166,11 @@ class Config(Model):
         )
 
 
-def build(model: Config, split: Split) -> "Llama":
-    """The network, cut as ``split`` says; its blocks are built when nanotron places them."""
+def build(model: Config, split: Split, *, z_loss: float) -> "Llama":
+    """The network, cut as ``split`` says; its blocks are built when nanotron places them.
+
+    ``z_loss``: the weight of the z-loss.
+    """
     from llmhpc.models.llama.network import Llama
 
-    return Llama(model, split)
+    return Llama(model, split, z_loss)

@@ -1,14 +1,18 @@
-"""Llama as Hugging Face transformers names it: config.json and tensor names. Only renaming and splitting."""
+"""Llama as Hugging Face transformers names it: config.json and tensor names. Only renaming and splitting.
 
+With multipliers it is transformers' Granite, which is llama with four of them, under the same tensor names.
+"""
+
+import math
 from typing import Any
 
 from llmhpc.errors import ConfigError
 from llmhpc.models import Rows
 from llmhpc.models.llama import Config, RopeScaling
+from llmhpc.models.llama.scaling import PLAIN, init_std, multipliers
 
-MODEL_TYPE = "llama"
+MODEL_TYPES = LLAMA, GRANITE = "llama", "granite"
 FIXED = {  # what the network is, with the value that transformers takes where nothing is said
-    "model_type": MODEL_TYPE,
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
@@ -28,16 +32,14 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
     if model.rope_scaling.factor != 1:
         named = {there: getattr(model.rope_scaling, own) for there, own in SCALING.items()}
         scaling = {"rope_type": "llama3"} | named
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": MODEL_TYPE,
+    return _kind(model) | {
         "attention_bias": False,
         "attention_dropout": 0.0,
         "dtype": dtype,
         "head_dim": model.head_dim,
         "hidden_act": "silu",
         "hidden_size": model.hidden_size,
-        "initializer_range": model.init_std,
+        "initializer_range": init_std(model, "embedding"),
         "intermediate_size": model.intermediate_size,
         "max_position_embeddings": sequence_length,
         "mlp_bias": False,
@@ -54,8 +56,29 @@ def config(model: Config, *, sequence_length: int, dtype: str) -> dict[str, Any]
     }
 
 
+def _kind(model: Config) -> dict[str, Any]:
+    """The class, and the factors that plain llama does not have."""
+    factors = multipliers(model)
+    if factors == PLAIN:
+        return {"architectures": ["LlamaForCausalLM"], "model_type": LLAMA}
+    return {
+        "architectures": ["GraniteForCausalLM"],
+        "model_type": GRANITE,
+        "attention_multiplier": factors.query / math.sqrt(model.head_dim),
+        "embedding_multiplier": factors.embedding,
+        "logits_scaling": 1 / factors.logits,
+        "residual_multiplier": factors.residual,
+    }
+
+
 def settings(config: dict[str, Any]) -> Config:
-    """The settings that the content of a config.json says; ConfigError where it is not this network."""
+    """The settings that the content of a config.json says; ConfigError where it is not this network.
+
+    Multipliers are said one by one, whatever width or depth they come from.
+    """
+    model_type = config.get("model_type", LLAMA)
+    if model_type not in MODEL_TYPES:
+        raise ConfigError(f"model_type={model_type}: {' or '.join(MODEL_TYPES)}, there is no other")
     for key, value in FIXED.items():
         if (there := config.get(key, value)) != value:
             raise ConfigError(f"{key}={there}: {value}, llama has no other")
@@ -76,10 +99,18 @@ def settings(config: dict[str, Any]) -> Config:
         rope_scaling=RopeScaling(**scaling),
         norm_eps=config.get("rms_norm_eps", 1e-6),
         init_std=config.get("initializer_range", 0.02),
+        **(_multipliers(config) if model_type == GRANITE else {}),
     )
     if (width := config.get("head_dim") or model.head_dim) != model.head_dim:
         raise ConfigError(f"head_dim={width}: {model.head_dim}, hidden_size over heads")
     return model
+
+
+def _multipliers(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a Granite model; transformers takes 1 where nothing is said."""
+    names = ("embedding_multiplier", "residual_multiplier", "attention_multiplier")
+    found = {name: float(config.get(name, 1.0)) for name in names}
+    return found | {"logit_multiplier": 1 / config.get("logits_scaling", 1.0)}
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:

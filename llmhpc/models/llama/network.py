@@ -6,7 +6,6 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp. With
 """
 
 import hashlib
-import math
 from dataclasses import astuple
 from functools import cache
 
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from nanotron.models import NanotronModel
 from nanotron.parallel.pipeline_parallel.block import PipelineBlock
 from nanotron.parallel.pipeline_parallel.tensor_pointer import TensorPointer
-from nanotron.parallel.tensor_parallel.functional import sharded_cross_entropy
 from nanotron.parallel.tensor_parallel.nn import (
     TensorParallelColumnLinear,
     TensorParallelEmbedding,
@@ -27,10 +25,9 @@ from torch.utils.checkpoint import checkpoint
 from llmhpc.kernels.documents import Documents
 from llmhpc.kernels.ring import choose
 from llmhpc.models import Split
-from llmhpc.models.llama import Config
+from llmhpc.models.llama import Config, scaling
+from llmhpc.models.llama.loss import Loss
 from llmhpc.models.llama.rope import Rope, frequencies
-
-RESIDUAL_WRITERS = ("attention_out.weight", "down.weight")
 
 
 @cache
@@ -81,9 +78,10 @@ class Embedding(nn.Module):
         self.table = TensorParallelEmbedding(
             model.vocab_size, model.hidden_size, pg=split.context.tp_pg, mode=split.tp_mode
         )
+        self.multiplier = scaling.multipliers(model).embedding
 
     def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"hidden": self.table(input_ids.transpose(0, 1))}
+        return {"hidden": scaling.times(self.table(input_ids.transpose(0, 1)), self.multiplier)}
 
 
 class Layer(nn.Module):
@@ -102,6 +100,7 @@ class Layer(nn.Module):
             split.recompute,
         )
         self.ring = split.ring
+        self.multipliers = scaling.multipliers(model)
         self.attention_norm = Norm(width, model.norm_eps)
         self.qkv = TensorParallelColumnLinear(
             width, query + 2 * key, contiguous_chunks=(query, key, key), **cut
@@ -123,9 +122,10 @@ class Layer(nn.Module):
     def compute(self, hidden: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, H)."""
         attended = self.attend(self.attention_norm(hidden), documents)
-        hidden = hidden + self.attention_out(attended)
+        part = self.multipliers.residual
+        hidden = torch.add(hidden, self.attention_out(attended), alpha=part)
         gate, up = self.gate_up(self.feed_forward_norm(hidden)).chunk(2, dim=-1)
-        return hidden + self.down(F.silu(gate) * up)
+        return torch.add(hidden, self.down(F.silu(gate) * up), alpha=part)
 
     def attend(self, x: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, N D)."""
@@ -139,6 +139,7 @@ class Layer(nn.Module):
             positions_BS = self.ring.places(tokens, device=x.device).unsqueeze(0)
         turned = rotate(qk, self.rope, positions_BS, length)
         q, k = turned.split([self.heads, self.kv_heads], dim=2)
+        q = scaling.times(q, self.multipliers.query)
         q, k, v = (part.transpose(0, 1) for part in (q, k, v))
         taken = choose(self.ring, x.device.type, x.dtype, self.head_dim)
         return taken.attend(q, k, v, documents).transpose(0, 1).flatten(2)
@@ -157,30 +158,16 @@ class Head(nn.Module):
             mode=split.tp_mode,
             bias=False,
         )
+        self.multiplier = scaling.multipliers(model).logits
 
     def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"logits": self.output(self.norm(hidden))}
-
-
-class Loss(nn.Module):
-    """Mean of cross-entropy times weight, in nats per token, in float32."""
-
-    def __init__(self, split: Split) -> None:
-        super().__init__()
-        self.group = split.context.tp_pg
-
-    def forward(
-        self, logits: torch.Tensor, label_ids: torch.Tensor, label_weights: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        labels = label_ids.transpose(0, 1).contiguous()
-        losses = sharded_cross_entropy(logits, labels, group=self.group, dtype=torch.float)
-        return {"loss": (losses * label_weights.transpose(0, 1)).mean()}
+        return {"logits": self.output(scaling.times(self.norm(hidden), self.multiplier))}
 
 
 class Llama(NanotronModel):
     """The whole network; each process builds the blocks of its pipeline stage."""
 
-    def __init__(self, model: Config, split: Split) -> None:
+    def __init__(self, model: Config, split: Split, z_loss: float) -> None:
         super().__init__()
         self.config, self.parallel_context, self.p2p = model, split.context, split.p2p
         self.ring = split.ring
@@ -192,7 +179,10 @@ class Llama(NanotronModel):
         )
         self.head = self._block(Head, both, {"hidden"}, {"logits"})
         self.loss = self._block(
-            Loss, {"split": split}, {"logits", "label_ids", "label_weights"}, {"loss"}
+            Loss,
+            {"split": split, "z_loss": z_loss},
+            {"logits", "label_ids", "label_weights"},
+            {"loss", "cross_entropy", "z_loss"},
         )
 
     def _block(
@@ -224,7 +214,7 @@ class Llama(NanotronModel):
             hidden = layer(hidden=hidden, documents=own)["hidden"]
         logits = self.head(hidden=hidden)["logits"]
         labels = {"label_ids": label_ids, "label_weights": label_weights}
-        return {"loss": self.loss(logits=logits, **labels)["loss"]}
+        return self.loss(logits=logits, **labels)
 
     @torch.no_grad()
     def init_model_randomly(self, config: int) -> None:
@@ -247,14 +237,17 @@ class Llama(NanotronModel):
     def _draw(self, name: str, shape: tuple[int, ...], *, seed: int) -> torch.Tensor:
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        residual = name.endswith(RESIDUAL_WRITERS)
-        std = self.config.init_std / (math.sqrt(2 * self.config.layers) if residual else 1.0)
+        std = scaling.init_std(self.config, name)
         return torch.randn([int(n) for n in shape], generator=generator) * std
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay is for a parameter: not for norms, and not for the embedding, of which a step reads
         only some rows."""
         return parameter.dim() > 1 and not name.startswith("embedding.")
+
+    def lr_scale(self, name: str, parameter: nn.Parameter) -> float:
+        """What the learning rate of a parameter is multiplied by."""
+        return scaling.lr_scale(self.config, name, parameter.dim())
 
     def choices(self) -> dict[str, str]:
         """Which kernels are used here, and why."""
