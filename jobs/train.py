@@ -114,16 +114,20 @@ class Config(Stage):
                 f"parallel.pp={parallel.pp}: with {accumulation} micro-batches per step at most "
                 f"{accumulation + 1}; make parallel.micro_batch smaller"
             )
-        length = self.schedule.sequence_length
-        if parallel.tp_mode is TensorMode.REDUCE_SCATTER and length % parallel.tp:
+        length, cuts, parts = self.schedule.sequence_length, [], 1
+        if parallel.cp > 1:  # two chunks each (llmhpc.kernels.ring)
+            cuts, parts = [f"2 x parallel.cp={parallel.cp}"], 2 * parallel.cp
+        if parallel.tp_mode is TensorMode.REDUCE_SCATTER:
+            cuts, parts = [*cuts, f"parallel.tp={parallel.tp}"], parts * parallel.tp
+        if length % parts:
             raise ConfigError(
-                f"schedule.sequence_length={length}: a multiple of parallel.tp={parallel.tp}"
+                f"schedule.sequence_length={length}: a multiple of {' x '.join(cuts)}"
             )
         processes, gpus = parallel.processes(), self.resources.gpus_per_node
         if processes % nodes:
             raise ConfigError(
-                f"resources.nodes={nodes}: a divisor of dp x tp x pp = "
-                f"{parallel.dp} x {parallel.tp} x {parallel.pp} = {processes} processes"
+                f"resources.nodes={nodes}: a divisor of dp x cp x tp x pp = "
+                f"{parallel.dp} x {parallel.cp} x {parallel.tp} x {parallel.pp} = {processes} processes"
             )
         if gpus and processes // nodes != gpus:
             raise ConfigError(

@@ -54,9 +54,7 @@ def main() -> None:
     weights[0, :4] = 0.0  # padding
     with tempfile.TemporaryDirectory() as folder, joined(PROCESSES, Resources(), Path(folder)):
         backend.use(Communication(torch.device("cpu")), gloo=True)
-        context = backend.Groups(
-            data_parallel_size=1, tensor_parallel_size=PROCESSES, pipeline_parallel_size=1
-        )
+        context = backend.Groups(replicas=1, cp=1, tp=PROCESSES, pp=1)
         split = Split(context, TensorParallelLinearMode.ALL_REDUCE, None)
         found = {}
         for z_loss in (0.0, Z_LOSS):
