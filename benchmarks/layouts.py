@@ -42,12 +42,19 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "dp2 tp2 zero": {"dp": 2, "tp": 2, "zero_stage": 1},
     "tp2 pp2 sequence cut": {"tp": 2, "pp": 2, "tp_mode": "REDUCE_SCATTER"},
     "recompute": {"recompute": True},
+    "cp2": {"cp": 2},
+    "cp4 zero": {"cp": 4, "zero_stage": 1},
+    "dp2 cp2 zero": {"dp": 2, "cp": 2, "zero_stage": 1},
+    "cp2 tp2 sequence cut": {"cp": 2, "tp": 2, "tp_mode": "REDUCE_SCATTER"},
+    "cp2 pp2": {"cp": 2, "pp": 2},
 }
-RESUMED = ("one", "dp2 zero", "tp2", "pp2")
+RESUMED = ("one", "dp2 zero", "tp2", "pp2", "cp2")
 CHANGES = (
     ("one", "dp2"), ("one", "dp4 zero"), ("one", "tp2 sequence cut"), ("one", "pp4"), ("one", "tp2 pp2 sequence cut"),
     ("dp2 zero", "one"), ("dp2 zero", "dp4 zero"), ("dp2 zero", "tp2"), ("tp2", "one"), ("tp2", "pp2"),
     ("pp2", "tp2"), ("pp2", "dp2 zero"), ("dp2 tp2 zero", "pp2"), ("tp2 pp2 sequence cut", "dp2"),
+    ("one", "cp4 zero"), ("cp2", "one"), ("cp2", "dp2 cp2 zero"), ("cp4 zero", "cp2"), ("dp2 cp2 zero", "cp2 tp2 sequence cut"),
+    ("cp2 pp2", "dp2 zero"),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.task import Task
+from llmhpc.tokens import hub
 from llmhpc.train import outlook, pretrained, start
 from llmhpc.train.keeping import Keeping
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
@@ -41,7 +42,9 @@ class Config(Stage):
     heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
     start_from: str = ""  # a train step's directory to go on from, in place of needs.start
     start_step: int = 0  # which of its checkpoints; 0: its last
-    pretrained: str = ""  # a Hugging Face folder, whose weights training begins with
+    pretrained: str = (
+        ""  # whose weights training begins with: a Hugging Face folder, or NAME@COMMIT of the hub
+    )
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     # of these as many of the newest stay (0: all), and those of every so many steps beside them; exports all stay
     keep_checkpoints: int = field(default=0, metadata=NOT_IDENTITY)
@@ -67,7 +70,7 @@ class Config(Stage):
         if self.start_from:  # a job has another working directory
             self.start_from = str(Path(self.start_from).absolute())
         if self.pretrained:
-            self.pretrained = str(Path(self.pretrained).absolute())
+            self.pretrained = hub.absolute(self.pretrained)
         for key, other in {
             "start_from": self.start_from,
             "needs.start": self.needs.get("start"),
@@ -111,16 +114,20 @@ class Config(Stage):
                 f"parallel.pp={parallel.pp}: with {accumulation} micro-batches per step at most "
                 f"{accumulation + 1}; make parallel.micro_batch smaller"
             )
-        length = self.schedule.sequence_length
-        if parallel.tp_mode is TensorMode.REDUCE_SCATTER and length % parallel.tp:
+        length, cuts, parts = self.schedule.sequence_length, [], 1
+        if parallel.cp > 1:  # two chunks each (llmhpc.kernels.ring)
+            cuts, parts = [f"2 x parallel.cp={parallel.cp}"], 2 * parallel.cp
+        if parallel.tp_mode is TensorMode.REDUCE_SCATTER:
+            cuts, parts = [*cuts, f"parallel.tp={parallel.tp}"], parts * parallel.tp
+        if length % parts:
             raise ConfigError(
-                f"schedule.sequence_length={length}: a multiple of parallel.tp={parallel.tp}"
+                f"schedule.sequence_length={length}: a multiple of {' x '.join(cuts)}"
             )
         processes, gpus = parallel.processes(), self.resources.gpus_per_node
         if processes % nodes:
             raise ConfigError(
-                f"resources.nodes={nodes}: a divisor of dp x tp x pp = "
-                f"{parallel.dp} x {parallel.tp} x {parallel.pp} = {processes} processes"
+                f"resources.nodes={nodes}: a divisor of dp x cp x tp x pp = "
+                f"{parallel.dp} x {parallel.cp} x {parallel.tp} x {parallel.pp} = {processes} processes"
             )
         if gpus and processes // nodes != gpus:
             raise ConfigError(
@@ -236,9 +243,10 @@ class Config(Stage):
         if not self.pretrained:
             return []
         try:
-            pretrained.check(Path(self.pretrained), self.model)
+            folder = pretrained.description(self.pretrained)
+            pretrained.check(folder, self.model)
             if (inputs["tokenizer"] / "manifest.json").exists():
-                pretrained.check_tokenizer(Path(self.pretrained), inputs["tokenizer"])
+                pretrained.check_tokenizer(folder, inputs["tokenizer"])
         except ConfigError as error:
             return [Finding(str(error))]
         return []
@@ -286,7 +294,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             wishes=wishes,
             start=start.Start(home, cfg.start_step) if home else None,
             keeping=cfg.keeping(),
-            begin_with=Path(cfg.pretrained) if cfg.pretrained else None,
+            begin_with=pretrained.weights(cfg.pretrained) if cfg.pretrained else None,
             heldout_fraction=cfg.heldout_fraction,
             watching=Watching(
                 every=cfg.watch_every,

@@ -1,4 +1,4 @@
-"""A checkpoint cut for another layout: python -m llmhpc.reshard CHECKPOINT OUT [dp=8] [tp=2] [pp=4] [zero_stage=1].
+"""A checkpoint cut for another layout: python -m llmhpc.reshard CHECKPOINT OUT [dp=8] [cp=2] [tp=2] [pp=4] [zero_stage=1].
 
 Training goes on from any checkpoint in any layout without this: each process puts together what it needs. A checkpoint
 cut beforehand is read faster, as each process reads only its own rows.
@@ -24,7 +24,7 @@ from llmhpc.train.settings import Parallel, Precision, Schedule
 if TYPE_CHECKING:
     from llmhpc.train.processes import Place
 
-KEYS = ("dp", "tp", "pp", "zero_stage")
+KEYS = ("dp", "cp", "tp", "pp", "zero_stage")
 
 
 @denied_in_one_line

@@ -126,7 +126,7 @@ def test_a_process_that_its_memory_does_not_hold(overrides, begin, parts, findin
     message = only([f for f in found if "stages.train.resources" in f.message], estimate=True)
     assert message.startswith(f"stages.train.{begin}"), message
     assert parts in message
-    assert message.endswith("parallel.micro_batch or more parallel.tp or pp")
+    assert message.endswith("parallel.micro_batch or more parallel.cp, tp or pp")
 
 
 def test_a_process_that_this_machine_does_not_hold(findings):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nanotron.parallel.pipeline_parallel.p2p import P2P
     from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 
+    from llmhpc.kernels.ring import Ring
+
 
 class StageParts(NamedTuple):
     """What one process of a pipeline stage holds."""
@@ -90,6 +92,7 @@ class Split:
     p2p: "P2P"
     recompute: bool = False  # drop activations of a layer, compute them again in the backward pass
     compile: bool = False  # torch.compile what a layer computes
+    ring: "Ring | None" = None  # of processes that share each sequence
 
 
 def stage_of_blocks(costs: list[int], pp: int) -> list[int]:

@@ -27,7 +27,7 @@ from llmhpc.train.settings import Parallel
 
 CHECKPOINTS, LATEST, STATE = "checkpoints", "latest.txt", "state.json"
 PARTIAL = ".partial"
-LAYOUT = ("dp", "tp", "pp", "zero_stage")
+LAYOUT = ("dp", "cp", "tp", "pp", "zero_stage")
 FORMAT = 2  # of state.json and what it speaks of
 
 log = logging.getLogger(__name__)

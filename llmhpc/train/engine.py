@@ -12,16 +12,18 @@ from llmhpc.train import backend  # before any other part of nanotron
 # isort: split
 from nanotron.models import NanotronModel, build_model
 from nanotron.parallel.parameters import sanity_check
-from nanotron.parallel.pipeline_parallel import TensorPointer, get_pp_rank_of
 from nanotron.parallel.pipeline_parallel.engine import (
     AllForwardAllBackwardPipelineEngine,
     OneForwardOneBackwardPipelineEngine,
 )
 from nanotron.parallel.pipeline_parallel.p2p import P2P
+from nanotron.parallel.pipeline_parallel.tensor_pointer import TensorPointer
+from nanotron.parallel.pipeline_parallel.utils import get_pp_rank_of
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
 from llmhpc.kernels.documents import Documents, sent
+from llmhpc.kernels.ring import Ring
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
@@ -66,10 +68,9 @@ class Engine:
         self.communication = Communication(place.device)
         backend.use(self.communication, gloo=on_cpu)
         self.context = backend.Groups(
-            data_parallel_size=parallel.dp,
-            tensor_parallel_size=parallel.tp,
-            pipeline_parallel_size=parallel.pp,
+            replicas=parallel.replicas(), cp=parallel.cp, tp=parallel.tp, pp=parallel.pp
         )
+        self.ring = Ring(self.context.ring_pg) if self.context.ring_pg is not None else None
         self.p2p = (backend.GlooP2P if on_cpu else P2P)(self.context.pp_pg, place.device)
         for name in ("send_tensors", "recv_tensors"):
             setattr(self.p2p, name, self.communication.timed(getattr(self.p2p, name)))
@@ -97,8 +98,8 @@ class Engine:
 
     @property
     def dp_rank(self) -> int:
-        """Which replica of the network this process is part of."""
-        return dist.get_rank(self.context.dp_pg)
+        """Whose sequences this process reads; those of a cp group read the same."""
+        return dist.get_rank(self.context.dp_pg) // self.parallel.cp
 
     def describe(self) -> dict[str, Any]:
         """How the work is spread and which kernels do it."""
@@ -106,6 +107,7 @@ class Engine:
             "processes": self.place.size,
             "device": self.place.device.type,
             "dp": self.parallel.dp,
+            "cp": self.parallel.cp,
             "tp": self.parallel.tp,
             "pp": self.parallel.pp,
             "micro_batches": self.micro_batches,
@@ -172,6 +174,7 @@ class Engine:
             p2p=self.p2p,
             recompute=self.parallel.recompute,
             compile=self.parallel.compile,
+            ring=self.ring,
         )
         network = build_model(
             model_builder=lambda: architecture(model).build(
@@ -191,16 +194,22 @@ class Engine:
         """What the first stage and the last stage read; the others point to them. Every stage has the documents."""
         here = dist.get_rank(self.context.pp_pg)
         first, last = self.network.input_pp_rank, self.network.output_pp_rank
+        device = self.place.device
         for row in rows:
-            device = self.place.device
-            tokens, weights = (sent(torch.from_numpy(part), device) for part in row[:2])
+            mine: slice | torch.Tensor = slice(None)
+            if self.ring is not None:
+                mine = self.ring.places(row.weights.shape[1] // self.ring.size)
+            parts = (row.tokens[:, :-1], row.tokens[:, 1:], row.weights)
+            inputs, labels, weights = (
+                sent(torch.from_numpy(part)[:, mine], device) for part in parts
+            )
             documents = None
             if row.positions is not None:
-                documents = Documents(torch.from_numpy(row.positions), device)
-            weights = weights / self.parallel.dp  # gradients are added up over the replicas
+                documents = Documents(torch.from_numpy(row.positions)[:, mine], device)
+            weights = weights / self.parallel.replicas()  # gradients are added up over them
             yield {
-                "input_ids": tokens[:, :-1].contiguous() if here == first else TensorPointer(first),
-                "label_ids": tokens[:, 1:].contiguous() if here == last else TensorPointer(last),
+                "input_ids": inputs.contiguous() if here == first else TensorPointer(first),
+                "label_ids": labels.contiguous() if here == last else TensorPointer(last),
                 "label_weights": weights if here == last else TensorPointer(last),
                 "documents": documents,
             }
@@ -224,7 +233,7 @@ def _tie(network: NanotronModel, context: backend.Groups, *, sequence_cut: bool)
     of a tensor-parallel group; where the sequence is cut, each of them sees a part of its gradient.
     """
     if names := network.get_embeddings_lm_head_tied_names():
-        cell = context.world_rank_matrix[0, :, dist.get_rank(context.dp_pg), :]
+        cell = context.world_rank_matrix[:, dist.get_rank(context.dp_pg), :]
         tp_rank = dist.get_rank(context.tp_pg)
         ties = [(name, (int(cell[get_pp_rank_of(name, network), tp_rank]),)) for name in names]
         tie_parameters(network, ties, context, reduce_op=dist.ReduceOp.SUM)

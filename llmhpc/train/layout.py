@@ -20,9 +20,11 @@ def line(model: Model, parallel: Parallel, schedule: Schedule, *, gpu: bool) -> 
     micro_batches = schedule.accumulation(parallel)
     memory = estimate(model, parallel, schedule, gpu=gpu)
     parts = ", ".join(f"{name} {size / 1e9:.3g}" for name, size in memory._asdict().items() if size)
+    axes = ("dp", "cp", "tp", "pp") if parallel.cp > 1 else ("dp", "tp", "pp")
+    cells = " x ".join(f"{axis} {getattr(parallel, axis)}" for axis in axes)
     zero = ", ZeRO-1" if parallel.zero_stage else ""
     return (
-        f"layout: dp {parallel.dp} x tp {parallel.tp} x pp {parallel.pp} = {parallel.processes()}{zero}; "
+        f"layout: {cells} = {parallel.processes()}{zero}; "
         f"{micro_batches} micro-batches of {parallel.micro_batch} x {schedule.sequence_length} tokens in each replica; "
         f"memory of the fullest process about {memory.total() / 1e9:.3g} GB ({parts}); "
         f"pipeline bubble {bubble(parallel, micro_batches):.1%}"

@@ -44,14 +44,13 @@ def _of_stage(
     """Per parameter, after Rajbhandari et al. (arXiv:1910.02054, section 3.1) and llmhpc.train.optimizer.
 
     float32: 4 bytes of weight, 4 of gradient, 8 of Adam. bfloat16: 2 of weight, 4 of the sum of gradients, and 4 of
-    float32 weight and 8 of Adam. ZeRO-1 cuts Adam and the float32 weights over dp, not the gradients.
+    float32 weight and 8 of Adam. ZeRO-1 cuts Adam and the float32 weights over dp x cp, not the gradients.
     """
     half = schedule.precision is Precision.bfloat16
     width = 2 if half else 4
     weights = width * stage.parameters
-    optimizer = (
-        stage.parameters * (ADAM_BYTES + 4 * half) / (parallel.dp if parallel.zero_stage else 1)
-    )
+    shares = parallel.replicas() if parallel.zero_stage else 1
+    optimizer = stage.parameters * (ADAM_BYTES + 4 * half) / shares
     flying = _in_flight(place, parallel, schedule)
     return Memory(
         weights=weights,
@@ -83,8 +82,9 @@ def _activations(
     gpu: bool,
 ) -> float:
     width = 2 if schedule.precision is Precision.bfloat16 else 4
+    length = schedule.sequence_length // parallel.cp
     part = model.activations(
-        parallel.micro_batch * schedule.sequence_length,
+        parallel.micro_batch * length,
         tp=parallel.tp,
         sequence_cut=parallel.tp_mode is TensorMode.REDUCE_SCATTER,
         width=width,
@@ -96,6 +96,9 @@ def _activations(
         layer = part.layer_input
         in_layer += part.layer - part.layer_input
     head = part.head if stage.head else 0
-    if schedule.document_mask:  # Documents.bias_B1ST; flash-attn goes without it
-        head += width * parallel.micro_batch * schedule.sequence_length**2
+    bias = width * parallel.micro_batch * length**2 if schedule.document_mask else 0
+    if parallel.cp > 1:  # made anew for each block of a ring
+        in_layer += bias
+    else:  # Documents.bias_B1ST; flash-attn goes without it
+        head += bias
     return flying * (stage.layers * layer + head) + max(in_layer, part.loss if stage.head else 0)

@@ -93,9 +93,9 @@ class Optimizer:
     ) -> None:
         self.network, self.context = network, context
         self.clip_norm = schedule.clip_norm or float("inf")
-        self.zero = bool(parallel.zero_stage) and parallel.dp > 1
-        self.replicas, self.rank = parallel.dp, dist.get_rank()
-        share = (parallel.dp, dist.get_rank(context.dp_pg)) if self.zero else (1, 0)
+        self.replicas, self.rank = parallel.replicas(), dist.get_rank()
+        self.zero = bool(parallel.zero_stage) and self.replicas > 1
+        share = (self.replicas, dist.get_rank(context.dp_pg)) if self.zero else (1, 0)
         self.buckets = [Bucket(kind, named, *share) for kind, named in self._grouped()]
         self.half = schedule.precision is not Precision.float32
         self.adam = torch.optim.AdamW(

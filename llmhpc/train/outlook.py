@@ -59,9 +59,9 @@ def boards(*, wandb: bool) -> Iterator[Finding]:
 
 def _ways_to_save(parallel: Parallel) -> list[str]:
     ways = [] if parallel.recompute else ["parallel.recompute=true"]
-    if parallel.dp > 1 and not parallel.zero_stage:
+    if parallel.replicas() > 1 and not parallel.zero_stage:
         ways.append("parallel.zero_stage=1")
-    return [*ways, "a smaller parallel.micro_batch", "more parallel.tp or pp"]
+    return [*ways, "a smaller parallel.micro_batch", "more parallel.cp, tp or pp"]
 
 
 def data(inputs: dict[str, Path], model: Model, schedule: Schedule) -> Iterator[Finding]:
@@ -181,7 +181,7 @@ def _same_work(
     """Whether a step took as long in a run with ``config``; where it ran is not looked at."""
     batch, layout = (
         ("global_batch", "batch_warmup", "sequence_length"),
-        ("dp", "tp", "pp", "micro_batch", "recompute", "compile"),
+        ("dp", "cp", "tp", "pp", "micro_batch", "recompute", "compile"),
     )
     return (
         config.get("model") == asdict(model)
@@ -196,7 +196,7 @@ def footprint(
     """Checkpoints with float32 Adam, and weights twice where they are not float32; exports."""
     half = schedule.precision is Precision.bfloat16
     checkpoint = ADAM_BYTES + (2 + 4 if half else 4)
-    files = parallel.tp * parallel.pp * (1 + (parallel.dp if parallel.zero_stage else 1))
+    files = parallel.tp * parallel.pp * (1 + (parallel.replicas() if parallel.zero_stage else 1))
     size = checkpoints * checkpoint + exports * (2 if half else 4)
     return Footprint(
         model.parameters() * size,

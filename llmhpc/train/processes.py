@@ -59,7 +59,7 @@ def find_place(processes: int, resources: Resources, environment: Mapping[str, s
         rank, size, local_rank = (int(environment.get(name, 0)) for name in LAUNCHERS[launcher])
         if size != processes:
             raise StageError(
-                f"{launcher} started {size} processes, the layout dp x tp x pp has {processes}"
+                f"{launcher} started {size} processes, the layout dp x cp x tp x pp has {processes}"
             )
     return Place(rank, processes, local_rank, _device(resources, local_rank), launcher)
 

@@ -60,26 +60,31 @@ class Parallel:
     """Layout: where the work is done. It does not change what is learnt."""
 
     dp: int = 1
+    cp: int = 1  # parts of each sequence (arXiv:2310.01889)
     tp: int = 1
     pp: int = 1
     tp_mode: TensorMode = TensorMode.ALL_REDUCE
     pp_order: PipelineOrder = PipelineOrder.one_forward_one_backward
-    zero_stage: int = 0  # 1: optimizer states are cut over dp (arXiv:1910.02054)
-    micro_batch: int = 4  # sequences per forward pass of a process
+    zero_stage: int = 0  # 1: optimizer states are cut over dp x cp (arXiv:1910.02054)
+    micro_batch: int = 4  # sequences per forward pass of a process, or of those that share them
     recompute: bool = False  # less memory for activations, one more forward pass
     compile: bool = (
         False  # torch.compile the layers: fewer kernels, a minute or more before the first step
     )
 
     def __post_init__(self) -> None:
-        for name in ("dp", "tp", "pp", "micro_batch"):
+        for name in ("dp", "cp", "tp", "pp", "micro_batch"):
             at_least(self, name, 1)
         if self.zero_stage not in (0, 1):
             raise ConfigError(f"zero_stage={self.zero_stage}: 0 or 1")
 
     def processes(self) -> int:
         """Processes over all nodes."""
-        return self.dp * self.tp * self.pp
+        return self.dp * self.cp * self.tp * self.pp
+
+    def replicas(self) -> int:
+        """Copies of the weights: each process of a cp group has one, and learns from its part of a sequence."""
+        return self.dp * self.cp
 
 
 @dataclass(kw_only=True, slots=True)

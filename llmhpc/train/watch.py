@@ -148,7 +148,7 @@ class Gauges:
                 yield self.groups.index(group_of(part.name)), slice(start - first, stop - first)
 
     def _by_source(self, rows: list[Rows], sources: list[list[str]]) -> dict[str, Any]:
-        """What the processes of a tensor-parallel group add is added as often as there are of them."""
+        """What each process of a tensor-parallel group adds is added as often as there are of them."""
         if not sources:
             return {}
         everyones: list[Any] = [None] * self.engine.place.size
@@ -159,24 +159,27 @@ class Gauges:
                 total[name] = [
                     a + b for a, b in zip(total.get(name, [0.0] * 3), three, strict=True)
                 ]
-        found = {}
+        found, parallel = {}, self.engine.parallel
         for name, (losses, weights, sequences) in sorted(total.items()):
             if weights:
                 mean = losses / weights
                 entry = {"loss": mean, "perplexity": math.exp(min(mean, 700.0))}
-                found[name] = entry | {"sequences": round(sequences / self.engine.parallel.tp)}
+                found[name] = entry | {"sequences": round(sequences / parallel.tp)}
         return {"sources": found}
 
     def _own_sources(self, rows: list[Rows], sources: list[list[str]]) -> dict[str, list[float]]:
         """Sum of losses, of weights and of sequences, where this process has the losses."""
         found: dict[str, list[float]] = {}
+        parallel = self.engine.parallel
         for losses, row, names in zip(self.engine.row_losses, rows, sources, strict=False):
             weights = row.weights.sum(axis=1, dtype="float64").tolist()
-            # a replica's weights are divided by the number of replicas
-            of_rows = (losses.double() * self.engine.parallel.dp).tolist()
+            # a replica's weights are divided by the number of replicas; a ring's processes have a part of the losses each
+            of_rows = (losses.double() * parallel.replicas()).tolist()
             for name, loss, weight in zip(names, of_rows, weights, strict=True):
                 one = found.setdefault(name, [0.0, 0.0, 0.0])
-                one[0], one[1], one[2] = one[0] + loss, one[1] + weight, one[2] + 1
+                one[0] += loss
+                one[1] += weight / parallel.cp
+                one[2] += 1 / parallel.cp
         return found
 
 

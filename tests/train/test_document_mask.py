@@ -97,6 +97,7 @@ def test_the_mask_changes_what_is_learnt(masked, runs, single):
         {"tp": 2, "pp": 2, "tp_mode": "REDUCE_SCATTER", "recompute": True},
         {"dp": 2, "micro_batch": 1},
         {"recompute": True},
+        {"cp": 2, "recompute": True},
     ],
     ids=str,
 )

@@ -16,6 +16,9 @@ LAYOUTS = {
     "tp2 pp2 sequence cut": {"tp": 2, "pp": 2, "tp_mode": "REDUCE_SCATTER"},
     "dp2 tp2 zero": {"dp": 2, "tp": 2, "zero_stage": 1},
     "recompute": {"recompute": True},
+    "dp2 cp2 zero": {"dp": 2, "cp": 2, "zero_stage": 1},
+    "cp2 tp2 sequence cut": {"cp": 2, "tp": 2, "tp_mode": "REDUCE_SCATTER"},
+    "cp2 pp2": {"cp": 2, "pp": 2},
 }
 
 
@@ -33,6 +36,10 @@ def assert_same(records, expected, bound=LOSS_BOUND):
         assert abs(one["grad_norm"] - other["grad_norm"]) < 10 * bound, (one, other)
         assert abs(one.get("z_loss", 0) - other.get("z_loss", 0)) < bound, (one, other)
         assert one["lr"] == other["lr"]
+
+
+def test_two_halves_of_sequences_train_as_one_process(runs, single, tmp_path):
+    assert_same(runs.spread(tmp_path / "run", parallel={"cp": 2}), runs.records(single))
 
 
 def test_two_replicas_train_as_one_process(runs, single, tmp_path):

@@ -39,6 +39,9 @@ MEASURED = {
     ),
     "document mask": (SLIM, ONE, replace(BATCH, sequence_length=2000, document_mask=True)),
     "pp2": (WIDE, Parallel(pp=2, micro_batch=1), BATCH),
+    "cp2 document mask": (
+        SLIM, Parallel(cp=2, micro_batch=2), replace(BATCH, sequence_length=2000, document_mask=True),
+    ),
     "pp2 recompute": (WORDY, Parallel(pp=2, micro_batch=1, recompute=True), BATCH),
 }  # fmt: skip
 
@@ -101,6 +104,12 @@ def test_tensor_parallelism_cuts_weights_and_the_sequence_cut_activations():
     assert two.weights == pytest.approx(one.weights / 2, rel=0.01)
     assert one.activations / 2 < two.activations < one.activations
     assert cut.activations == pytest.approx(one.activations / 2, rel=0.01)
+
+
+def test_context_parallelism_cuts_activations_and_with_zero_the_optimizer():
+    one, two = of(), of(cp=2, zero_stage=1)
+    assert two.activations == one.activations / 2
+    assert (two.weights, two.optimizer) == (one.weights, one.optimizer / 2)
 
 
 def test_recompute_keeps_the_input_of_a_layer():

@@ -20,11 +20,12 @@ def reshard(*words):
 def test_there_and_back_is_the_same_to_the_byte(single, tmp_path):
     first = single / "checkpoints" / "6"
     cut = tmp_path / "cut"
-    assert reshard(first, cut, "dp=2", "tp=2", "pp=2", "zero_stage=1").returncode == 0
+    assert reshard(first, cut, "cp=2", "tp=2", "pp=2", "zero_stage=1").returncode == 0
     assert len(list(cut.glob("optimizer-*"))) == 8
     assert len(list(cut.glob("weights-*"))) == 4  # of the first replica
     assert not checkpoints.fault(cut)
-    assert checkpoints.state_of(cut)["layout"] == {"dp": 2, "tp": 2, "pp": 2, "zero_stage": 1}
+    expected = {"dp": 1, "cp": 2, "tp": 2, "pp": 2, "zero_stage": 1}
+    assert checkpoints.state_of(cut)["layout"] == expected
     whole, parts = Shards(first), Shards(cut)
     for key in whole.index:
         assert torch.equal(whole.whole(key), parts.whole(key)), key
@@ -48,7 +49,7 @@ def test_wrong_calls_are_refused_in_one_line_before_anything_is_written(single, 
     wrong = {
         ("tp=3",): "parallel.tp=3: a divisor of model.heads=4",
         ("pp=9",): "parallel.pp=9: at most model.layers=4",
-        ("cp=2",): "cp=2: one of dp=NUMBER, tp=NUMBER, pp=NUMBER, zero_stage=NUMBER",
+        ("ep=2",): "ep=2: one of dp=NUMBER, cp=NUMBER, tp=NUMBER, pp=NUMBER, zero_stage=NUMBER",
         ("dp=0",): "dp=0",
     }
     for words, message in wrong.items():

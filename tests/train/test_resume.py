@@ -152,3 +152,13 @@ def test_any_layout_goes_on_from_a_checkpoint_of_any_other(change, runs, single,
     for one, other in zip(records, runs.records(single), strict=True):
         assert abs(one["loss"] - other["loss"]) < 1e-5
         assert abs(one["grad_norm"] - other["grad_norm"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_halves_of_sequences_go_on_whole_and_in_halves_again(runs, single, tmp_path):
+    home, halves = tmp_path / "run", {"cp": 2, "zero_stage": 1}
+    runs.start(home, parallel=halves).kill_after(step=3, saved=3)
+    runs.start(home).kill_after(step=6, saved=6)
+    for one, other in zip(runs.spread(home, parallel=halves), runs.records(single), strict=True):
+        assert abs(one["loss"] - other["loss"]) < 1e-5
+        assert abs(one["grad_norm"] - other["grad_norm"]) < 1e-4

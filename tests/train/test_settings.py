@@ -28,7 +28,7 @@ def stage(**fields):
         ),
         (
             {"parallel": Parallel(dp=2), "resources": Resources(nodes=3)},
-            "resources.nodes=3: a divisor of dp x tp x pp = 2 x 1 x 1 = 2 processes",
+            "resources.nodes=3: a divisor of dp x cp x tp x pp = 2 x 1 x 1 x 1 = 2 processes",
         ),
         (
             {"parallel": Parallel(dp=4), "resources": Resources(gpus_per_node=2)},
@@ -40,6 +40,17 @@ def stage(**fields):
                 "schedule": Schedule(sequence_length=33),
             },
             "schedule.sequence_length=33: a multiple of parallel.tp=2",
+        ),
+        (
+            {"parallel": Parallel(cp=2), "schedule": Schedule(sequence_length=34)},
+            "schedule.sequence_length=34: a multiple of 2 x parallel.cp=2",
+        ),
+        (
+            {
+                "parallel": Parallel(cp=2, tp=2, tp_mode=TensorMode.REDUCE_SCATTER),
+                "schedule": Schedule(sequence_length=36),
+            },
+            "schedule.sequence_length=36: a multiple of 2 x parallel.cp=2 x parallel.tp=2",
         ),
         ({"ranks": 2}, "ranks=2: 1, the processes of training are in parallel"),
         ({"checkpoint_every": 0}, "checkpoint_every=0: 1 or more"),

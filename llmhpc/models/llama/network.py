@@ -2,11 +2,10 @@
 
 Shapes: B micro-batch, S sequence, H hidden, D head size, N query heads and K key-value heads of this process, V
 vocabulary of this process. Activations are sequence-first (S, B, H), because nanotron's sequence parallelism cuts the
-first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp.
+first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp. With a ring S is this process's part.
 """
 
 import hashlib
-from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -22,12 +21,12 @@ from nanotron.parallel.tensor_parallel.nn import (
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from llmhpc.kernels.attention import choose
 from llmhpc.kernels.documents import Documents
+from llmhpc.kernels.ring import choose
 from llmhpc.models import Split
-from llmhpc.models.llama import Config, scaling
+from llmhpc.models.llama import Config, Rope, scaling
 from llmhpc.models.llama.loss import Loss
-from llmhpc.models.llama.rope import Rope, frequencies
+from llmhpc.models.llama.rope import frequencies
 
 
 @cache
@@ -41,13 +40,17 @@ def rotary_tables(
 
 
 def rotate(
-    x_SBND: torch.Tensor, rope: Rope, positions_BS: torch.Tensor | None = None
+    x_SBND: torch.Tensor,
+    rope: Rope,
+    positions_BS: torch.Tensor | None = None,
+    length: int | None = None,
 ) -> torch.Tensor:
     """Rotary positions in Hugging Face's layout: component i turns with component i + D/2.
 
-    ``positions_BS``: int64, below S; not given, a token's position is its place in the sequence.
+    ``positions_BS``: int64, below ``length`` (S); not given, a token's position is its place in the sequence.
     """
-    cos, sin = rotary_tables(x_SBND.shape[0], x_SBND.shape[-1], rope, x_SBND.device, x_SBND.dtype)
+    length = length or x_SBND.shape[0]
+    cos, sin = rotary_tables(length, x_SBND.shape[-1], rope, x_SBND.device, x_SBND.dtype)
     if positions_BS is not None:
         cos, sin = (table[positions_BS.transpose(0, 1)].squeeze(2) for table in (cos, sin))
     left, right = x_SBND.chunk(2, dim=-1)
@@ -92,9 +95,10 @@ class Layer(nn.Module):
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
         self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            Rope(model.rope_theta, *astuple(model.rope_scaling)),
+            model.rope(),
             split.recompute,
         )
+        self.ring = split.ring
         self.multipliers = scaling.multipliers(model)
         self.attention_norm = Norm(width, model.norm_eps)
         self.qkv = TensorParallelColumnLinear(
@@ -125,15 +129,20 @@ class Layer(nn.Module):
 
     def attend(self, x: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, N D)."""
-        positions_BS = None if documents is None else documents.positions_BS
         heads_SBND = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         qk, v = heads_SBND.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
-        q, k = rotate(qk, self.rope, positions_BS).split([self.heads, self.kv_heads], dim=2)
+        tokens, length = qk.shape[0], qk.shape[0] * (self.ring.size if self.ring else 1)
+        positions_BS = None
+        if documents is not None:
+            positions_BS = documents.positions_BS
+        elif self.ring is not None:
+            positions_BS = self.ring.places(tokens, device=x.device).unsqueeze(0)
+        turned = rotate(qk, self.rope, positions_BS, length)
+        q, k = turned.split([self.heads, self.kv_heads], dim=2)
         q = scaling.times(q, self.multipliers.query)
-        attention = choose(x.device.type, x.dtype, self.head_dim)
         q, k, v = (part.transpose(0, 1) for part in (q, k, v))
-        out_BSND = attention.attend(q, k, v, documents)
-        return out_BSND.transpose(0, 1).flatten(2)
+        taken = choose(self.ring, x.device.type, x.dtype, self.head_dim)
+        return taken.attend(q, k, v, documents).transpose(0, 1).flatten(2)
 
 
 class Head(nn.Module):
@@ -161,6 +170,7 @@ class Llama(NanotronModel):
     def __init__(self, model: Config, split: Split, z_loss: float) -> None:
         super().__init__()
         self.config, self.parallel_context, self.p2p = model, split.context, split.p2p
+        self.ring = split.ring
         both = {"model": model, "split": split}
         self.embedding = self._block(Embedding, both, {"input_ids"}, {"hidden"})
         self.layers = nn.ModuleList(
@@ -242,7 +252,7 @@ class Llama(NanotronModel):
     def choices(self) -> dict[str, str]:
         """Which kernels are used here, and why."""
         parameter = next(self.parameters())
-        taken = choose(parameter.device.type, parameter.dtype, self.config.head_dim)
+        taken = choose(self.ring, parameter.device.type, parameter.dtype, self.config.head_dim)
         return {"attention": f"{taken.name}: {taken.reason}"}
 
     def get_embeddings_lm_head_tied_names(self) -> list[str]:
