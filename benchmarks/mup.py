@@ -27,7 +27,7 @@ from llmhpc.train.settings import Parallel, Schedule
 
 BASE, WIDTHS = 128, (128, 512)
 HEAD = 64
-RATES = [2.0**power for power in range(-10, -4)]
+RATES = [2.0**power for power in range(-11, -5)]
 BATCH, LENGTH = 8, 128
 END_SHARE = 10  # the loss is that of the last 10th of the steps
 

@@ -139,7 +139,9 @@ def main() -> None:
 
     nanotron_dist.initialize_torch_distributed = connect  # type: ignore[assignment]
     vars(nanotron_dist.dist)["initialize_torch_distributed"] = connect
-    backend.use_gloo(yes=True)
+    from llmhpc.train.waits import Communication
+
+    backend.use(Communication(torch.device("cpu")), gloo=True)
 
     def rotary_tables(self: Any) -> None:
         if not self._initialized_buffer:

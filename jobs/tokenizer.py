@@ -10,7 +10,7 @@ from llmhpc.config import Finding, Footprint, Phase, Stage, at_least, fraction
 from llmhpc.errors import ConfigError, StageError
 from llmhpc.files import write_json
 from llmhpc.task import Task
-from llmhpc.tokens import BYTES, SPECIALS
+from llmhpc.tokens import BYTES, SPECIALS, folder, hub
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,7 +41,7 @@ class Config(Stage):
     roles: ClassVar[dict[str, str]] = {"documents": "a step that writes documents/"}
 
     kind: str = "tokenizer"
-    folder: str = ""  # of a tokenizer that is taken as it is: one that transformers opens
+    folder: str = ""  # of a tokenizer that is taken as it is: one that transformers opens, or NAME@COMMIT of the hub
     vocab_size: int = 32768  # all tokens (with folder: at most); made a multiple of vocab_multiple
     vocab_multiple: int = 1  # for parallel.tp, which cuts the vocabulary; more merges fill the room
     digits: Digits = Digits.split
@@ -71,7 +71,7 @@ class Config(Stage):
         self.vocab_size += -self.vocab_size % self.vocab_multiple
 
     def _check_folder(self) -> None:
-        self.folder = str(Path(self.folder).absolute())  # a job has another working directory
+        self.folder = hub.absolute(self.folder)
         for name, default in {"digits": Digits.split, "blank_run": 1, "vocab_multiple": 1}.items():
             if (value := getattr(self, name)) != default:
                 said = getattr(value, "value", value)
@@ -80,9 +80,16 @@ class Config(Stage):
     def before_launch(self) -> None:
         """Raise ConfigError unless ``folder``, if it is set, has the tokenizer that is asked for."""
         if self.folder:
-            from llmhpc.tokens import folder
+            self.checked_folder()
 
-            folder.check(Path(self.folder), self.vocab_size, self.special_tokens)
+    def checked_folder(self) -> Path:
+        """Where the tokenizer's folder is. Raises ConfigError unless it has the one that is asked for."""
+        try:
+            there = hub.folder(self.folder)
+        except ConfigError as error:
+            raise ConfigError(f"folder={error}") from None
+        folder.check(there, self.vocab_size, self.special_tokens)
+        return there
 
     def _smallest(self) -> int:
         numbers = NUMBERS if self.digits is Digits.up_to_999 else 0
@@ -143,11 +150,10 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
 
 def _tokenizer(cfg: Config, sample: "Sample", out: Path, task: Task) -> "Tokenizer":
     """Train one, or take the one in the folder; it is written to ``out``."""
-    from llmhpc.tokens import bpe, folder
+    from llmhpc.tokens import bpe
 
     if cfg.folder:
-        there = Path(cfg.folder)
-        folder.check(there, cfg.vocab_size, cfg.special_tokens)
+        there = cfg.checked_folder()
         tokenizer = folder.read(there)
         folder.save(there, tokenizer, out)
         return tokenizer

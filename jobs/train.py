@@ -15,6 +15,7 @@ from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model
 from llmhpc.task import Task
+from llmhpc.tokens import hub
 from llmhpc.train import outlook, pretrained, start
 from llmhpc.train.keeping import Keeping
 from llmhpc.train.settings import Packing, Parallel, PipelineOrder, Schedule, TensorMode
@@ -41,7 +42,9 @@ class Config(Stage):
     heldout_fraction: float = 0.005  # of needs.documents, not read; the same as tokenize holds out
     start_from: str = ""  # a train step's directory to go on from, in place of needs.start
     start_step: int = 0  # which of its checkpoints; 0: its last
-    pretrained: str = ""  # a Hugging Face folder, whose weights training begins with
+    pretrained: str = (
+        ""  # whose weights training begins with: a Hugging Face folder, or NAME@COMMIT of the hub
+    )
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     # of these as many of the newest stay (0: all), and those of every so many steps beside them; exports all stay
     keep_checkpoints: int = field(default=0, metadata=NOT_IDENTITY)
@@ -50,6 +53,13 @@ class Config(Stage):
     # between checkpoints that are kept only until the next one; 0: by the time that one takes and the next setting
     save_every_min: float = field(default=0.0, metadata=NOT_IDENTITY)
     hours_between_failures: float = field(default=24.0, metadata=NOT_IDENTITY)  # of the whole job
+    # a training in which no step ends for so long is ended; more than a step and a checkpoint take; 0: never
+    hang_timeout_min: float = field(default=20.0, metadata=NOT_IDENTITY)
+    health_check: bool = field(default=True, metadata=NOT_IDENTITY)  # ahead of the first step
+    watch_every: int = field(
+        default=0, metadata=NOT_IDENTITY
+    )  # steps between looks inside; 0: none
+    wandb: bool = field(default=False, metadata=NOT_IDENTITY)  # metrics go to Weights & Biases, too
     # share of resources.gpu_tflops that the plan reckons with: 0.33 to 0.46 are published for 1B to 8B on H100s
     mfu: float = field(default=0.4, metadata=NOT_IDENTITY)
 
@@ -60,7 +70,7 @@ class Config(Stage):
         if self.start_from:  # a job has another working directory
             self.start_from = str(Path(self.start_from).absolute())
         if self.pretrained:
-            self.pretrained = str(Path(self.pretrained).absolute())
+            self.pretrained = hub.absolute(self.pretrained)
         for key, other in {
             "start_from": self.start_from,
             "needs.start": self.needs.get("start"),
@@ -80,6 +90,8 @@ class Config(Stage):
         at_least(self, "log_every", 1)
         at_least(self, "save_every_min", 0)
         at_least(self, "hours_between_failures", 0.01)
+        at_least(self, "hang_timeout_min", 0)
+        at_least(self, "watch_every", 0)
         at_least(self, "mfu", 0.01)
         if self.ranks != 1:
             raise ConfigError(f"ranks={self.ranks}: 1, the processes of training are in parallel")
@@ -206,6 +218,7 @@ class Config(Stage):
         run = (self.model, self.parallel, self.schedule)
         return [
             *self._foresee_start(inputs),
+            *outlook.boards(wandb=self.wandb),
             *self._foresee_pretrained(inputs),
             *outlook.memory(*run, self.resources, machine_gb),
             *outlook.data(inputs, self.model, self.schedule),
@@ -230,9 +243,10 @@ class Config(Stage):
         if not self.pretrained:
             return []
         try:
-            pretrained.check(Path(self.pretrained), self.model)
+            folder = pretrained.description(self.pretrained)
+            pretrained.check(folder, self.model)
             if (inputs["tokenizer"] / "manifest.json").exists():
-                pretrained.check_tokenizer(Path(self.pretrained), inputs["tokenizer"])
+                pretrained.check_tokenizer(folder, inputs["tokenizer"])
         except ConfigError as error:
             return [Finding(str(error))]
         return []
@@ -262,6 +276,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     """Train to the last step, from the newest whole checkpoint in ``out``, else from the start if there is one."""
     from llmhpc.train.processes import joined
     from llmhpc.train.trainer import Trainer
+    from llmhpc.train.watch import Watching
     from llmhpc.train.wishes import Wishes
 
     limit_s, mtbf_s = 60 * cfg.resources.timeout_min, 3600 * cfg.hours_between_failures
@@ -279,7 +294,13 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             wishes=wishes,
             start=start.Start(home, cfg.start_step) if home else None,
             keeping=cfg.keeping(),
-            begin_with=Path(cfg.pretrained) if cfg.pretrained else None,
+            begin_with=pretrained.weights(cfg.pretrained) if cfg.pretrained else None,
             heldout_fraction=cfg.heldout_fraction,
+            watching=Watching(
+                every=cfg.watch_every,
+                wandb=cfg.wandb,
+                hang_timeout_s=60 * cfg.hang_timeout_min,
+                health_check=cfg.health_check,
+            ),
         )
         return trainer.train(log_every=cfg.log_every)

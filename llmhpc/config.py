@@ -172,6 +172,7 @@ class Recovery:
     node_fail: int = 10
     out_of_memory: int = 3  # each time with more memory
     killed: int = 3  # a signal from nobody knows where, or another process of the task lost
+    hang: int = 3  # a training in which no step ended (stages.train.hang_timeout_min)
     disk_full: int = 3
     cancelled: int = 3  # scancel of a task; llmhpc.cancel ends the whole run
     requeued: int = 100  # by Slurm, which did not say why
@@ -193,6 +194,7 @@ CAUSES = (
     "node_fail",
     "out_of_memory",
     "killed",
+    "hang",
     "disk_full",
     "cancelled",
     "requeued",

@@ -32,6 +32,10 @@ class PeerLostError(StageError):
     """Another process of the same task is gone; why is not known here."""
 
 
+class HangError(StageError):
+    """No step of a training has ended for too long."""
+
+
 class Interrupted(StageError):
     """The work was stopped from outside with everything saved: another start goes on from there.
 

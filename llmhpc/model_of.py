@@ -17,6 +17,7 @@ from llmhpc.errors import ConfigError, denied_in_one_line
 from llmhpc.files import read_json
 from llmhpc.models import hugging_face
 from llmhpc.planning.registry import options
+from llmhpc.tokens import hub
 from llmhpc.train.pretrained import CONFIG, settings
 
 USAGE = 2
@@ -40,8 +41,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def choice(folder: Path) -> str:
+def choice(place: str) -> str:
     """The text of a file of conf/model. Raises ConfigError where the folder's model is none that can be trained here."""
+    folder = hub.folder(place)
     config = read_json(folder / CONFIG)
     if config is None:
         raise ConfigError(f"{folder}: no {CONFIG} there; a folder that transformers opens")
@@ -51,7 +53,7 @@ def choice(folder: Path) -> str:
     values = asdict(settings(folder, config, kind))
     del values["kind"]
     return (
-        f"# @package stages.train.model\n# As {folder.absolute().name}/{CONFIG} says.\n"
+        f"# @package stages.train.model\n# As {place}/{CONFIG} says.\n"
         f"defaults:\n  - /model@_here_: {kind}\n  - _self_\n{OmegaConf.to_yaml(values)}"
     )
 
@@ -68,7 +70,7 @@ def _target(name: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llmhpc.model_of", description=__doc__)
-    parser.add_argument("folder", type=Path, help="with config.json, as transformers writes it")
+    parser.add_argument("folder", help="that transformers opens, or NAME@COMMIT of the hub")
     parser.add_argument("--write", metavar="NAME", help="write conf/model/NAME.yaml")
     return parser
 

@@ -42,9 +42,20 @@ def run_task(home: str | Path, phase: str, rank: int) -> None:
     _check_order(home)
     stage, processes = stage_of(home), _order(home)["processes"]
     process = process_index(processes)
-    with Attempt(home, phase, rank, stage.resources, (process, processes)) as attempt:
+    attempt = Attempt(home, phase, rank, stage.resources, (process, processes))
+    with attempt as record:
         set_environment(stage)
-        _work(home, stage, phase, rank, process, attempt)
+        task = Task(
+            phase=phase,
+            rank=rank,
+            ranks=dict(stage.phases())[phase],
+            seed=_order(home)["seed"],
+            home=home,
+            process=process,
+            attempt=record,
+            finish=attempt.finish,
+        )
+        _work(home, stage, task)
 
 
 def set_environment(stage: Stage) -> None:
@@ -190,25 +201,15 @@ def process_index(processes: int) -> int:
     return 0
 
 
-def _work(
-    home: Path, stage: Stage, phase: str, rank: int, process: int, attempt: Path | None
-) -> None:
+def _work(home: Path, stage: Stage, task: Task) -> None:
+    phase, rank = task.phase, task.rank
     inputs = _inputs(home)
     for role, path in inputs.items():
         if not artifact.sealed(path):
             raise ArtifactError(f"input {role}: {path}/{artifact.MANIFEST} is not there")
-    task = Task(
-        phase=phase,
-        rank=rank,
-        ranks=dict(stage.phases())[phase],
-        seed=_order(home)["seed"],
-        home=home,
-        process=process,
-        attempt=attempt,
-    )
     out = home if stage.in_place else _scratch(home, phase, rank)
     counts = load("stage", stage.kind).run(stage, inputs, out, task)
-    if process != 0:
+    if task.process != 0:
         return
     if counts.get("documents_in") and not counts.get("documents"):
         raise StageError(

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Task:
     home: Path
     process: int = 0  # of a multi-process step: global rank of this process
     attempt: Path | None = None  # the record of this start of the task; process 0 has one
+    # notes the error that this start ends with, when the process cannot return from what it does
+    finish: Callable[[BaseException], None] = field(default=lambda error: None, repr=False)
     _last: float = field(default=0.0, repr=False)
 
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None:

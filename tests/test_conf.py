@@ -2,16 +2,20 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from llmhpc.config import Cluster, Stage
+from llmhpc.config import Cluster, Resources, Stage
 from llmhpc.errors import ConfigError
+from llmhpc.models.llama import Config as Llama
 from llmhpc.planning.compose import compose
 from llmhpc.planning.plan import plain, plan
 from llmhpc.planning.registry import GROUPS, load, options, revive
+from llmhpc.train import outlook
+from llmhpc.train.settings import Parallel
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -31,6 +35,7 @@ MUST_BE_SET = {
     "wet": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "commoncrawl": ["stages.collect.source.dump=CC-MAIN-2024-10"],
     "folder": ["stages.tokenizer.folder=models/mine"],
+    "pretrain": ["model=llama_1b"],
     "cosmopedia": ["stages.generate.backend.model=m"],
     "rephrase": ["stages.generate.backend.model=m"],
 }
@@ -63,7 +68,45 @@ def test_every_stage_choice_composes(kind):
 def test_every_choice_of_a_training_group_composes(group):
     assert choices(group)
     for option in choices(group):
-        compose([f"{group}={option}"])
+        if not option.startswith("node8_"):
+            compose([f"{group}={option}", *MUST_BE_SET.get(option, [])])
+
+
+LAYOUTS = {  # names of layouts for nodes of 8 GPUs -> the models that they are for
+    r"node8_\d+": ["llama_135m", "llama_360m", "llama_1b", "llama_3b"],
+    r"node8_\d+_tp2": ["llama_1b", "llama_3b", "llama_8b"],
+}
+
+
+def chosen(folder: str, option: str) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(CONF / folder / f"{option}.yaml"))
+
+
+@pytest.mark.parametrize("names", LAYOUTS)
+def test_every_layout_for_nodes_of_8_gpus_fits_its_models(names):
+    layouts = [option for option in choices("parallel") if re.fullmatch(names, option)]
+    assert len(layouts) == 8
+    words = ["schedule=pretrain", f"parallel={layouts[-1]}", f"model={LAYOUTS[names][-1]}"]
+    composed = compose(words).stages["train"]
+    first, *other = ((CONF / "parallel" / f"{o}.yaml").read_text().split("\n")[0] for o in layouts)
+    assert first == "# @package stages.train"
+    assert set(other) == {first}
+    made = []
+    for layout in layouts:
+        values = chosen("parallel", layout)
+        for model in LAYOUTS[names]:
+            shape = {k: v for k, v in chosen("model", model).items() if k != "defaults"}
+            stage = replace(
+                composed,
+                model=Llama(**shape),
+                parallel=revive(Parallel, values["parallel"]),
+                resources=Resources(**values["resources"]),
+            )
+            assert f"node8_{stage.resources.nodes}" == layout.removesuffix("_tp2")
+            assert stage.processes() == 8 * stage.resources.nodes
+            assert not list(outlook.memory(stage.model, stage.parallel, stage.schedule, stage.resources, None))  # fmt: skip
+            made.append(stage)
+    assert composed in made
 
 
 def test_a_group_alone_stands_for_the_one_place_where_the_pipeline_has_it():

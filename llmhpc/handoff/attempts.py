@@ -14,7 +14,7 @@ from typing import Any
 
 from llmhpc import scheduler
 from llmhpc.config import Resources
-from llmhpc.errors import Interrupted, LlmhpcError, NotFiniteError, PeerLostError
+from llmhpc.errors import HangError, Interrupted, LlmhpcError, NotFiniteError, PeerLostError
 from llmhpc.files import create_json, read_json, write_json
 from llmhpc.handoff import artifact
 from llmhpc.handoff.claim import born, job_ids
@@ -90,6 +90,10 @@ class Attempt:
             self.entry["ready"] = min(ready, self.entry["begin"])
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.finish(error)
+
+    def finish(self, error: BaseException | None) -> None:
+        """Note how it ended. Called by what ends a process that cannot leave by itself, too."""
         if not self.on:
             if error is not None and not isinstance(error, PeerLostError | Interrupted):
                 note = _peer_note(self.entry, self.home, self.process)
@@ -135,7 +139,12 @@ def _cause(error: BaseException) -> str:
         return error.cause
     if isinstance(error, OSError) and error.errno in FULL:
         return "disk_full"
-    causes = {NotFiniteError: "nan", PeerLostError: KILLED, MemoryError: "out_of_memory"}
+    causes = {
+        NotFiniteError: "nan",
+        HangError: "hang",
+        PeerLostError: KILLED,
+        MemoryError: "out_of_memory",
+    }
     return next((cause for kind, cause in causes.items() if isinstance(error, kind)), "error")
 
 

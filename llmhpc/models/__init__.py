@@ -91,6 +91,7 @@ class Split:
     tp_mode: "TensorParallelLinearMode"
     p2p: "P2P"
     recompute: bool = False  # drop activations of a layer, compute them again in the backward pass
+    compile: bool = False  # torch.compile what a layer computes
     ring: "Ring | None" = None  # of processes that share each sequence
 
 

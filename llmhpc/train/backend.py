@@ -38,6 +38,13 @@ import numpy as np
 from nanotron.parallel import ParallelContext
 from nanotron.parallel.pipeline_parallel.p2p import P2P, P2PTensorMetaData
 
+from llmhpc.train.waits import Communication
+
+COLLECTIVES = {
+    name: getattr(nanotron_dist, name)
+    for name in ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
+}
+
 
 class Groups(ParallelContext):
     """Process groups for a connection that exists already; nanotron's class would set a CUDA device.
@@ -85,6 +92,9 @@ def gloo_reduce_scatter(
     return torch_dist.reduce_scatter_tensor(output.view(-1), input.view(-1), *args, **options)
 
 
+OF_GLOO = {"all_reduce": gloo_all_reduce, "reduce_scatter_tensor": gloo_reduce_scatter}
+
+
 class GlooP2P(P2P):
     """Sends that do not wait: a blocking gloo send ends when the other side receives, and two stages that
     send to each other would wait for ever. ``drain`` at the end of a step keeps tensors alive until then."""
@@ -120,15 +130,14 @@ class HostBuffer:
         return torch.empty(shape, dtype=dtype)
 
 
-def use_gloo(*, yes: bool) -> None:
-    """Give nanotron (and nothing else) the reductions and the buffers of the back end in use."""
+def use(communication: Communication, *, gloo: bool) -> None:
+    """Give nanotron (and nothing else) the reductions and buffers of the back end in use, and have its collectives timed."""
     # neither can be the first part of nanotron to be imported
     from nanotron.parallel import utils as parallel_utils
     from nanotron.parallel.tensor_parallel import functional as tensor_parallel
 
-    nanotron_dist.all_reduce = gloo_all_reduce if yes else torch_dist.all_reduce
-    nanotron_dist.reduce_scatter_tensor = (
-        gloo_reduce_scatter if yes else torch_dist.reduce_scatter_tensor
-    )
+    calls = COLLECTIVES | (OF_GLOO if gloo else {})
+    for name, call in calls.items():
+        setattr(nanotron_dist, name, communication.timed(call))
     if hasattr(parallel_utils, "MemoryBuffer"):
-        tensor_parallel.MemoryBuffer = HostBuffer if yes else parallel_utils.MemoryBuffer
+        tensor_parallel.MemoryBuffer = HostBuffer if gloo else parallel_utils.MemoryBuffer

@@ -191,6 +191,14 @@ class Batches:
             times -= source.times(holding, self.before(begin)[role])
         return int(times.min()), int(times.max())
 
+    def sources_of(self, step: int, *, dp_rank: int, dp: int, micro_batch: int) -> list[list[str]]:
+        """The source of each sequence of ``micro_batches``, micro-batch by micro-batch; none where there is only one."""
+        return []
+
+    def _share(self, count: int, dp_rank: int, dp: int, micro_batch: int) -> list[list[int]]:
+        """The places in a step of ``count`` sequences that are a replica's, micro-batch by micro-batch."""
+        return np.arange(count).reshape(-1, dp, micro_batch)[:, dp_rank].tolist()
+
     def numbers(self, step: int) -> list[int]:
         """The sequences of step ``step``, each by its number in its source."""
         return [number for _, number in self.drawn(step)]
@@ -202,8 +210,7 @@ class Batches:
         drawn = self.drawn(step)
         labels = sum(source.sequences.labels(number) for source, number in drawn)
         scale = np.float32(len(drawn) * self.length / max(1, labels))
-        share = np.arange(len(drawn)).reshape(-1, dp, micro_batch)[:, dp_rank]
-        for part in share.tolist():
+        for part in self._share(len(drawn), dp_rank, dp, micro_batch):
             sequences = (drawn[place] for place in part)
             rows = (source.sequences.row(number) for source, number in sequences)
             tokens, weights = map(np.stack, zip(*rows, strict=True))

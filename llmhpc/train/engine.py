@@ -1,6 +1,6 @@
 """The network and nanotron's pipeline over the processes of a layout, the optimizer, and one step of them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from nanotron.parallel.pipeline_parallel.utils import get_pp_rank_of
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_parameters
 
-from llmhpc.kernels.documents import Documents
+from llmhpc.kernels.documents import Documents, sent
 from llmhpc.kernels.ring import Ring
 from llmhpc.models import Model, Split, architecture
 from llmhpc.train.bad_steps import Bounds
@@ -32,6 +32,7 @@ from llmhpc.train.optimizer import Optimizer
 from llmhpc.train.pieces import Shards
 from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
+from llmhpc.train.waits import Communication
 
 PIPELINES = {
     PipelineOrder.one_forward_one_backward: OneForwardOneBackwardPipelineEngine,
@@ -52,6 +53,7 @@ class StepResult(NamedTuple):
     made: bool = True  # whether the weights were updated
     wishes: int = 0  # the largest ``wish`` of all processes
     z_loss: float = 0.0
+    largest: tuple[float, ...] = ()  # of each number that was ``said``, over all processes
 
 
 class Engine:
@@ -63,17 +65,23 @@ class Engine:
         self.place, self.schedule, self.parallel = place, schedule, parallel
         self.model = model
         on_cpu = place.device.type == "cpu"
-        backend.use_gloo(yes=on_cpu)
+        self.communication = Communication(place.device)
+        backend.use(self.communication, gloo=on_cpu)
         self.context = backend.Groups(
             replicas=parallel.replicas(), cp=parallel.cp, tp=parallel.tp, pp=parallel.pp
         )
         self.ring = Ring(self.context.ring_pg) if self.context.ring_pg is not None else None
         self.p2p = (backend.GlooP2P if on_cpu else P2P)(self.context.pp_pg, place.device)
+        for name in ("send_tensors", "recv_tensors"):
+            setattr(self.p2p, name, self.communication.timed(getattr(self.p2p, name)))
         self.network = self._build(model)
         self.network.init_model_randomly(seed)
         self.optimizer = Optimizer(self.network, self.context, schedule, parallel)
         self.pipeline = PIPELINES[parallel.pp_order]()
         self.micro_batches = schedule.accumulation(parallel)
+        self.row_losses: list[
+            torch.Tensor
+        ] = []  # of the last step, per micro-batch (B,), where there are losses
         self.updates = 0  # steps that changed the weights
         self.before_update: Callable[[], None] = lambda: (
             None
@@ -104,6 +112,7 @@ class Engine:
             "pp": self.parallel.pp,
             "micro_batches": self.micro_batches,
             "stage_parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "compile": self.parallel.compile,
             **self.network.choices(),
         }
 
@@ -114,12 +123,13 @@ class Engine:
         wish: int = 0,
         micro_batches: int | None = None,
         bounds: Bounds = ANY,
+        said: Sequence[float] = (),
     ) -> StepResult:
         """One optimizer step on the micro-batches of this replica; none where loss or norm are beyond ``bounds``.
 
         Every process gets the same result. ``wish`` is what this process would like all to do after the step; a
-        larger one wins; ``micro_batches`` is how many there are, unless as many as the whole global batch has. The
-        host waits for the device once, at the end.
+        larger one wins, and of each number that is ``said`` all get the largest; ``micro_batches`` is how many there
+        are, unless as many as the whole global batch has. The host waits for the device once, at the end.
         """
         micro_batches = micro_batches or self.micro_batches
         self.optimizer.begin(micro_batches)
@@ -130,24 +140,32 @@ class Engine:
             nb_microbatches=micro_batches,
             grad_accumulator=None,
         )
-        if isinstance(self.p2p, backend.GlooP2P):
-            self.p2p.drain()
-        self.optimizer.finish()
+        losses = [output.get("row_losses") for output in outputs]
+        self.row_losses = [row for row in losses if isinstance(row, torch.Tensor)]
+        waiting = self.communication.waiting
+        with waiting():
+            if isinstance(self.p2p, backend.GlooP2P):
+                self.p2p.drain()
+            self.optimizer.finish()
         squares = self.optimizer.squares()
-        dist.all_reduce(squares, group=self.optimizer.norm_group)
+        with waiting():
+            dist.all_reduce(squares, group=self.optimizer.norm_group)
+            loss, z_loss = self._mean_losses(outputs, micro_batches)
         norm = squares.sqrt()
-        loss, z_loss = self._mean_losses(outputs, micro_batches)
         good = loss.isfinite() & norm.isfinite()
         good &= (loss <= bounds.loss) & (norm <= bounds.grad_norm)
         # what one process refuses all do: norms of replicas may differ in the last bit
-        votes = torch.stack([(~good).double(), torch.full_like(norm, wish)])
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
+        votes = torch.stack([(~good).double(), *(norm.new_full((), n) for n in (wish, *said))])
+        with waiting():
+            dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.context.world_pg)
         self.before_update()
         self.optimizer.update(norm, lr, votes[0])
-        all_of_it = torch.stack([loss, norm, *votes, z_loss]).tolist()
-        mean, grad_norm, refused, largest, z_mean = all_of_it
+        with waiting():
+            self.optimizer.settle()
+        all_of_it = torch.stack([loss, norm, z_loss, *votes]).tolist()
+        mean, grad_norm, z_mean, refused, wished, *largest = all_of_it
         self.updates += not refused
-        return StepResult(mean, grad_norm, not refused, int(largest), z_mean)
+        return StepResult(mean, grad_norm, not refused, int(wished), z_mean, tuple(largest))
 
     def _build(self, model: Model) -> NanotronModel:
         split = Split(
@@ -155,6 +173,7 @@ class Engine:
             tp_mode=TensorParallelLinearMode[self.parallel.tp_mode.name],
             p2p=self.p2p,
             recompute=self.parallel.recompute,
+            compile=self.parallel.compile,
             ring=self.ring,
         )
         network = build_model(
@@ -181,7 +200,9 @@ class Engine:
             if self.ring is not None:
                 mine = self.ring.places(row.weights.shape[1] // self.ring.size)
             parts = (row.tokens[:, :-1], row.tokens[:, 1:], row.weights)
-            inputs, labels, weights = (torch.from_numpy(part)[:, mine].to(device) for part in parts)
+            inputs, labels, weights = (
+                sent(torch.from_numpy(part)[:, mine], device) for part in parts
+            )
             documents = None
             if row.positions is not None:
                 documents = Documents(torch.from_numpy(row.positions)[:, mine], device)

@@ -42,11 +42,18 @@ class Imported:
         for path in sorted(self.folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as opened:
                 found |= dict.fromkeys(opened.keys(), path)
+        if not found:
+            raise ArtifactError(f"{self.folder}: no *.safetensors; other formats are not read")
         return found
 
     def __contains__(self, key: str) -> bool:
         kind, _, name = key.partition("/")
         return kind in KINDS and name in self.parts
+
+    def whole(self, theirs: str) -> torch.Tensor:
+        """A tensor by the folder's name for it, as it is there."""
+        with safe_open(self.files[theirs], framework="pt") as opened:
+            return opened.get_tensor(theirs)
 
     def row(self, key: str, cut: Cut) -> torch.Tensor:
         """The row of numbers that ``cut`` says, in float32. Raises ArtifactError where a tensor has another shape."""

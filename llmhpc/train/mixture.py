@@ -33,6 +33,13 @@ class Mixture(Batches):
         """How many of the sequences before ``number`` each source gives."""
         return self.shares.before(number)
 
+    def sources_of(self, step: int, *, dp_rank: int, dp: int, micro_batch: int) -> list[list[str]]:
+        """The source of each sequence of ``micro_batches``, micro-batch by micro-batch."""
+        first = self.first(step)
+        names = [name for name, _ in self._of(first, first + self.schedule.batch(step))]
+        share = self._share(len(names), dp_rank, dp, micro_batch)
+        return [[names[place] for place in part] for part in share]
+
     def epochs(self, steps: int) -> dict[str, float]:
         """How often ``steps`` steps go through each source."""
         drawn = self.drawn_by(steps)

@@ -207,16 +207,24 @@ class Optimizer:
         while self._next >= 0:
             self._meet(self.buckets[self._next])
             self._next -= 1
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for what the replicas are about to tell each other."""
         for bucket in self.buckets:
             if bucket.work is not None:
                 bucket.work.wait()
                 bucket.work = None
 
+    def counts(self, bucket: Bucket) -> bool:
+        """Whether this process is the one that counts a bucket, of those of a replica that have it."""
+        return not bucket.kind.tied or bucket.kind.tied[0] == self.rank
+
     def squares(self) -> torch.Tensor:
         """The squared norm of the gradients that this process counts; their sum over ``norm_group`` is the whole."""
         total = torch.zeros((), dtype=torch.float64, device=self.buckets[0].weights.device)
         for bucket in self.buckets:
-            if not bucket.kind.tied or bucket.kind.tied[0] == self.rank:
+            if self.counts(bucket):
                 total += _squares(bucket.gradients[bucket.own])
         return total
 
@@ -228,7 +236,7 @@ class Optimizer:
     def update(self, norm: torch.Tensor, lr: float, refused: torch.Tensor) -> None:
         """One step of AdamW (arXiv:1711.05101), with gradients cut to the limit; none where ``refused`` is not 0.
 
-        Decided on the device, which nothing here waits for.
+        Decided on the device, which nothing here waits for. ``settle`` has to follow.
         """
         # what torch.amp.GradScaler sets: gradients are divided by the one, and not used if the other is 1
         scale = ((norm + SMALLEST_NORM) / self.clip_norm).clamp(min=1.0).float()
@@ -244,10 +252,6 @@ class Optimizer:
                 bucket.work = all_gather(
                     bucket.weights, own, group=self.context.dp_pg, async_op=True
                 )
-        for bucket in self.buckets:
-            if bucket.work is not None:
-                bucket.work.wait()
-                bucket.work = None
 
     def pieces(self) -> Iterator[Piece]:
         """Every row of numbers that this process holds and a checkpoint has.
@@ -256,7 +260,7 @@ class Optimizer:
         """
         first_replica = dist.get_rank(self.context.dp_pg) == 0
         for bucket in self.buckets:
-            mine = not bucket.kind.tied or bucket.kind.tied[0] == self.rank
+            mine = self.counts(bucket)
             state = self.adam.state[bucket.master]
             own = {"exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
             if self.half:  # the weights in full precision

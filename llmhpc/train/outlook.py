@@ -1,5 +1,6 @@
 """What a training will meet: known from its settings and from what is on disk already."""
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from llmhpc.train.memory import ADAM_BYTES, OF_A_PROCESS, estimate
 from llmhpc.train.settings import Parallel, Precision, Schedule
 
 EPOCHS = 4  # as many are nearly as good as new data (Muennighoff et al. 2023, arXiv:2305.16264)
+NO_WANDB = "wandb=true: the package wandb is not installed; pip install wandb, or wandb=false"
 SPARE = 0.1  # of the time limit, for starting and saving
 FILES_OF_A_CHECKPOINT = 2  # beside those of the processes
 FILES_OF_AN_EXPORT = 6
@@ -47,6 +49,12 @@ def memory(
         whose = "a process" if processes == 1 else f"each of {processes} processes"
         about = f"{whose} takes about {_short(each)} GB ({parts}){where}"
         yield Finding(f"{key}: {about}; {', '.join(ways[:-1])} or {ways[-1]}", estimate=True)
+
+
+def boards(*, wandb: bool) -> Iterator[Finding]:
+    """Whether Weights & Biases can be told."""
+    if wandb and importlib.util.find_spec("wandb") is None:
+        yield Finding(NO_WANDB)
 
 
 def _ways_to_save(parallel: Parallel) -> list[str]:
@@ -173,7 +181,7 @@ def _same_work(
     """Whether a step took as long in a run with ``config``; where it ran is not looked at."""
     batch, layout = (
         ("global_batch", "batch_warmup", "sequence_length"),
-        ("dp", "cp", "tp", "pp", "micro_batch", "recompute"),
+        ("dp", "cp", "tp", "pp", "micro_batch", "recompute", "compile"),
     )
     return (
         config.get("model") == asdict(model)

@@ -10,10 +10,28 @@ from typing import Any
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model, hugging_face
+from llmhpc.tokens import hub
 from llmhpc.tokens.folder import TOKENIZER, tokens
 
 CONFIG = "config.json"
 ONLY_AT_THE_START = ("init_std",)  # says nothing of a model that is trained
+
+
+def description(place: str) -> Path:
+    """The folder with everything but weights; of the hub it is downloaded. Raises ConfigError if it is not to be had."""
+    return _folder(place, hub.DESCRIPTION)
+
+
+def weights(place: str) -> Path:
+    """The same with the weights."""
+    return _folder(place, hub.WHOLE)
+
+
+def _folder(place: str, wanted: tuple[str, ...]) -> Path:
+    try:
+        return hub.folder(place, wanted)
+    except ConfigError as error:
+        raise ConfigError(f"pretrained={error}") from None
 
 
 def check(folder: Path, model: Model) -> None:
@@ -22,10 +40,6 @@ def check(folder: Path, model: Model) -> None:
     if config is None:
         raise ConfigError(
             f"pretrained={folder}: no {CONFIG} there; a folder that transformers opens"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(
-            f"pretrained={folder}: no *.safetensors there; other formats are not read"
         )
     try:
         there = asdict(settings(folder, config, model.kind))

@@ -68,6 +68,9 @@ class Parallel:
     zero_stage: int = 0  # 1: optimizer states are cut over dp x cp (arXiv:1910.02054)
     micro_batch: int = 4  # sequences per forward pass of a process, or of those that share them
     recompute: bool = False  # less memory for activations, one more forward pass
+    compile: bool = (
+        False  # torch.compile the layers: fewer kernels, a minute or more before the first step
+    )
 
     def __post_init__(self) -> None:
         for name in ("dp", "cp", "tp", "pp", "micro_batch"):

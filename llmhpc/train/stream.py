@@ -50,6 +50,10 @@ class TextStream:
         """What ``go_to`` needs to go on from here."""
         return asdict(self._at)
 
+    def sources_of(self, step: int, *, dp_rank: int, dp: int, micro_batch: int) -> list[list[str]]:
+        """There is only one."""
+        return []
+
     def padding(self) -> float:
         """No sequence is padded."""
         return 0.0

@@ -1,6 +1,7 @@
 """The training loop: batches, steps, records, checkpoints and exports, from wherever the last attempt got to."""
 
 import signal
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from llmhpc.files import read_json, write_json
 from llmhpc.models import Model
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
-from llmhpc.train import bad_steps, checkpoints, export, pretrained, start
+from llmhpc.train import bad_steps, checkpoints, export, health, layout, pretrained, start
 from llmhpc.train.bad_steps import BadStep, Watch
 from llmhpc.train.data import Batches
 from llmhpc.train.engine import Engine, StepResult
@@ -24,8 +25,12 @@ from llmhpc.train.prefetch import Prefetch
 from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
+from llmhpc.train.speed import memory_peak, speed_of
 from llmhpc.train.start import Start, source_of
 from llmhpc.train.stream import TextStream
+from llmhpc.train.waits import Waits
+from llmhpc.train.watch import Gauges, Watching, lines
+from llmhpc.train.watchdog import Watchdog
 from llmhpc.train.wishes import Wish, Wishes
 
 LAYOUT = "layout.json"  # of the last attempt: processes, device, kernels
@@ -54,11 +59,14 @@ class Trainer:
         keeping: Keeping,
         begin_with: Path | None,
         heldout_fraction: float,
+        watching: Watching,
     ) -> None:
         self.model, self.parallel, self.schedule = model, parallel, schedule
         self.inputs, self.out, self.task, self.place = inputs, out, task, place
         self.wishes, self.start, self.keeping = wishes, start, keeping
         self.begin_with = begin_with
+        self.watching, self.waits = watching, Waits()
+        self.speed = speed_of(model, schedule, place)
         self.source = source_of(inputs, schedule, heldout_fraction)
         self.began = 0  # the step of the training that this one goes on from
         self.batches, self.eos_id, vocab_size = self._open(heldout_fraction)
@@ -110,7 +118,8 @@ class Trainer:
         self.metrics = self._open_metrics(resumed)
         if resumed < self.schedule.steps:
             self._set_up(token)
-            self._loop(self._go_to(folder), log_every)
+            with self.watchdog:
+                self._loop(self._go_to(folder), log_every)
             self.saver.wait()
             dist.barrier()  # process 0 keeps the connection open until all are here
         if self.metrics is None:
@@ -125,9 +134,22 @@ class Trainer:
             self.model, self.parallel, self.schedule, seed=self.task.seed, place=self.place
         )
         self.saver = Saver(self.engine, self.out, token)
-        self.engine.before_update = self.saver.before_update
+        self.engine.before_update = self._before_update
+        self.gauges = Gauges(self.engine) if self.watching.every else None
+        hangs = self.task.home / "work" / f"hang-{token}"
+        self.watchdog = Watchdog(self.watching.hang_timeout_s, hangs, self.place, self.task.finish)
         if self.place.rank == 0:
-            write_json(self.out / LAYOUT, self.engine.describe())
+            on_gpu = self.place.device.type == "cuda"
+            said = layout.line(self.model, self.parallel, self.schedule, gpu=on_gpu)
+            sys.stderr.write(f"{said}\n")
+            write_json(self.out / LAYOUT, self.engine.describe() | {"line": said})
+        if self.watching.health_check and self.place.size > 1:
+            health.check(self.place, self.out)
+
+    def _before_update(self) -> None:
+        self.saver.before_update()
+        if self.gauges is not None:
+            self.gauges.before_update()
 
     def _loop(self, step: int, log_every: int) -> None:
         """The steps behind ``step``."""
@@ -140,7 +162,8 @@ class Trainer:
 
     def _one(self, step: int, log_every: int) -> int:
         """Make a step; returns the one that training is at then, which is another if it was rolled back."""
-        result = self._step(step)
+        result = self._step(step, measured=self._is_due(step, log_every))
+        self.watchdog.beat(step)
         wish = Wish(result.wishes)
         if wish is Wish.STOP:
             raise StageError(f"step {step}: a newer start of this training has taken over")
@@ -225,17 +248,34 @@ class Trainer:
             self.out,
             self.task,
             schedule=self.schedule,
+            speed=self.speed,
             resumed_step=resumed,
+            watched=self.watching.every > 0,
+            wandb=self.watching.wandb,
         )
 
-    def _step(self, step: int) -> StepResult:
+    def _step(self, step: int, *, measured: bool) -> StepResult:
+        rows = self.prefetch.rows(step)
+        watched = self.gauges is not None and step % self.watching.every == 0
+        if self.gauges is not None and watched:
+            self.gauges.begin()
+        self.engine.communication.begin(measured=measured)
         result = self.engine.step(
-            self.prefetch.rows(step),
+            rows,
             self.schedule.learning_rate(step),
             self.wishes.wish(),
             self.schedule.micro_batches(step, self.parallel),
             self.watch.bounds(step),
+            (self.prefetch.wait_s, memory_peak(self.place.device) if measured else 0.0),
         )
+        self.engine.communication.end()
+        self.waits.data_s += result.largest[0]
+        if self.gauges is not None and watched and result.made:
+            share = {"dp": self.parallel.dp, "micro_batch": self.parallel.micro_batch}
+            sources = self.batches.sources_of(step, dp_rank=self.engine.dp_rank, **share)
+            record = self.gauges.record(rows, sources)
+            if self.metrics is not None:
+                self.metrics.watch(step, record, lines(record))
         if result.made:
             self.watch.passed(result.loss, result.grad_norm)
         return result
@@ -288,6 +328,9 @@ class Trainer:
             lr=self.schedule.learning_rate(step),
             grad_norm=bad_steps.finite(result.grad_norm),
             **({"z_loss": bad_steps.finite(result.z_loss)} if self.schedule.z_loss else {}),
+            memory_gb=round(result.largest[1] / 1e9, 3),
+            communication_share=round(self.engine.communication.share, 4),
+            **self.waits.take(self.saver.stalled_s),
             **({} if result.made else {"skipped": True}),
         )
 

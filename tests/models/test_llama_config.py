@@ -1,6 +1,7 @@
-from dataclasses import astuple
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from llmhpc.errors import ConfigError
 from llmhpc.models.llama import Config, RopeScaling, hugging_face
@@ -29,6 +30,23 @@ PUBLISHED = {  # parameters of the released checkpoints
 @pytest.mark.parametrize("count", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(count):
     assert Config(**PUBLISHED[count]).parameters() == count
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "vocab_size"),
+    [  # of the released checkpoints, which have another vocabulary
+        ("llama_135m", 134_515_008, 49152),
+        ("llama_360m", 361_821_120, 49152),
+        ("llama_1b", 1_235_814_400, 128256),
+        ("llama_3b", 3_212_749_824, 128256),
+        ("llama_8b", 8_030_261_248, 128256),
+    ],
+)
+def test_a_choice_has_the_shape_that_it_is_named_after(name, published, vocab_size):
+    path = Path(__file__).parents[2] / "conf" / "model" / f"{name}.yaml"
+    shape = OmegaConf.to_container(OmegaConf.load(path)) | {"vocab_size": vocab_size}
+    del shape["defaults"]
+    assert Config(**shape).parameters() == published
 
 
 @pytest.mark.parametrize(
@@ -93,14 +111,14 @@ def test_rotary_frequencies_are_those_of_transformers(theta, scaling):
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    from llmhpc.models.llama.rope import Rope, frequencies
+    from llmhpc.models.llama.rope import frequencies
 
     model = Config(hidden_size=512, rope_theta=theta, rope_scaling=scaling)
     content = hugging_face.config(model, sequence_length=131072, dtype="float32")
     theirs = LlamaRotaryEmbedding(LlamaConfig(**content)).inv_freq
-    ours = frequencies(Rope(theta, *astuple(scaling)), model.head_dim, torch.device("cpu"))
+    ours = frequencies(model.rope(), model.head_dim, torch.device("cpu"))
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
-    slowed = (ours < frequencies(Rope(theta, *astuple(RopeScaling())), 128, ours.device)).sum()
+    slowed = (ours < frequencies(model.rope()._replace(factor=1.0), 128, ours.device)).sum()
     assert bool(slowed) == (scaling.factor > 1)
 
 

@@ -19,6 +19,7 @@ from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode
 
 from llmhpc.models import Split
 from llmhpc.models.llama.loss import Loss
+from llmhpc.train.waits import Communication
 
 PROCESSES, VOCABULARY, SEQUENCE, BATCH = 2, 96, 12, 3
 Z_LOSS = 0.1
@@ -52,10 +53,8 @@ def main() -> None:
     weights = torch.rand((BATCH, SEQUENCE), generator=generator)
     weights[0, :4] = 0.0  # padding
     with tempfile.TemporaryDirectory() as folder, joined(PROCESSES, Resources(), Path(folder)):
-        backend.use_gloo(yes=True)
-        context = backend.Groups(
-            data_parallel_size=1, tensor_parallel_size=PROCESSES, pipeline_parallel_size=1
-        )
+        backend.use(Communication(torch.device("cpu")), gloo=True)
+        context = backend.Groups(replicas=1, cp=1, tp=PROCESSES, pp=1)
         split = Split(context, TensorParallelLinearMode.ALL_REDUCE, None)
         found = {}
         for z_loss in (0.0, Z_LOSS):

@@ -61,7 +61,7 @@ def test_there_is_one_budget():
     ("budget", "begin", "limit"),
     [
         ({"tokens": 1e6}, "schedule.tokens=1e+06: 10.0 times through the 100,000 tokens", "397,312"),
-        ({"tokens_per_parameter": 1}, "schedule.tokens_per_parameter=1: 40.", "0.0993"),
+        ({"tokens_per_parameter": 1.0}, "schedule.tokens_per_parameter=1: 40.", "0.0993"),
         ({"steps": 400}, "schedule.steps=400: 16.4 times", "97"),
     ],
 )  # fmt: skip
@@ -74,10 +74,10 @@ def test_too_few_tokens_for_the_budget_are_one_line(budget, begin, limit, tmp_pa
     assert finding.estimate
     assert finding.message.startswith(begin)
     assert f" of tokens; at most {limit}, or more data" in finding.message
-    key = next(iter(budget))
-    assert not stage(**{key: type(budget[key])(float(limit.replace(",", "")))}).foresee(
-        {"tokens": tokens}, tmp_path / "run", machine_gb=1000
-    )
+    (key,) = budget
+    most = int(limit) if key == "steps" else float(limit.replace(",", ""))
+    enough = stage(**{key: most})
+    assert not enough.foresee({"tokens": tokens}, tmp_path / "run", machine_gb=1000)
 
 
 def test_the_plan_says_what_training_takes():

@@ -177,6 +177,27 @@ def test_what_is_no_folder_of_transformers_is_one_line(runs, tmp_path):
     )
 
 
+HUB = f"someone/model@{'0' * 40}"
+
+
+def test_a_snapshot_of_the_hub_is_a_folder(runs, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    cache = tmp_path / "models--someone--model" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, cache)
+    asked = {"model": SHAPES["untied"], "schedule": STEPS}
+    cfg = runs.settings(**asked, pretrained=HUB)
+    (finding,) = cfg.foresee(runs.inputs, tmp_path, machine_gb=None)
+    assert finding.message == (
+        f"pretrained={HUB}: the hub cannot be reached; where it can: hf download someone/model"
+        f" --revision {'0' * 40}"
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert cfg.foresee(runs.inputs, tmp_path, machine_gb=None) == []
+    records = runs.here(tmp_path / "run", pretrained=HUB, **asked)
+    theirs = list(losses_of_transformers(folder, runs, cfg))
+    assert max(abs(r["loss"] - loss) for r, loss in zip(records, theirs, strict=True)) < BOUND
+
+
 def test_another_tokenizer_is_one_line(runs, single, tmp_path):
     copy = shutil.copytree(single / "exports" / "000003", tmp_path / "copy")
     text = (copy / "tokenizer.json").read_text()

@@ -89,7 +89,8 @@ def test_training_learns_and_counts_what_it_did(runs, single):
     records = runs.records(single)
     assert [r["step"] for r in records] == list(range(1, 9))
     assert set(records[0]) == {
-        *("step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds"),
+        *("step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds", "flops"),
+        *("memory_gb", "data_wait_s", "communication_share", "checkpoint_stall_s"),
     }
     layout = read_json(single / "layout.json")
     assert (layout["processes"], layout["device"], layout["micro_batches"]) == (1, "cpu", 4)

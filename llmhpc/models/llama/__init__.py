@@ -1,7 +1,7 @@
 """Llama: rotary positions, grouped-query attention, RMSNorm, SwiGLU, tied embeddings or not."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
@@ -10,6 +10,16 @@ from llmhpc.models.llama.scaling import multipliers
 
 if TYPE_CHECKING:
     from llmhpc.models.llama.network import Llama
+
+
+class Rope(NamedTuple):
+    """What decides how fast positions turn: ``Config.rope_theta`` and ``RopeScaling``."""
+
+    theta: float
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_positions: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,6 +92,10 @@ class Config(Model):
     def head_dim(self) -> int:
         """Width of one head."""
         return self.hidden_size // self.heads
+
+    def rope(self) -> Rope:
+        """Rotary positions, as a key of a cache."""
+        return Rope(self.rope_theta, *astuple(self.rope_scaling))
 
     def parameters(self) -> int:
         """Number of trained parameters, each counted once when tied."""

@@ -59,7 +59,7 @@ class Loss(nn.Module):
     """Mean of cross-entropy times weight, in nats per token, in float32, and of the z-loss times weight.
 
     The z-loss, ``z_loss`` log^2 Z (Chowdhery et al., arXiv:2204.02311, section 5), draws log Z to 0, which cross-entropy
-    leaves free. ``loss`` is the sum, which is learnt from.
+    leaves free. ``loss`` is the sum, which is learnt from; ``row_losses`` (B,) are the sums of each sequence's cross-entropy.
     """
 
     def __init__(self, split: Split, z_loss: float) -> None:
@@ -72,9 +72,14 @@ class Loss(nn.Module):
         labels_SB = label_ids.transpose(0, 1).contiguous()
         weights_SB = label_weights.transpose(0, 1)
         losses_SB, log_z_SB = _CrossEntropy.apply(logits.float(), labels_SB, self.group)
-        cross_entropy = (losses_SB * weights_SB).mean()
-        if not self.z_loss:
-            zero = torch.zeros_like(cross_entropy)
-            return {"loss": cross_entropy, "cross_entropy": cross_entropy, "z_loss": zero}
-        z_loss = self.z_loss * (log_z_SB.square() * weights_SB).mean()
-        return {"loss": cross_entropy + z_loss, "cross_entropy": cross_entropy, "z_loss": z_loss}
+        weighed_SB = losses_SB * weights_SB
+        cross_entropy = weighed_SB.mean()
+        z_loss = torch.zeros_like(cross_entropy)
+        if self.z_loss:
+            z_loss = self.z_loss * (log_z_SB.square() * weights_SB).mean()
+        return {
+            "loss": cross_entropy + z_loss,
+            "cross_entropy": cross_entropy,
+            "z_loss": z_loss,
+            "row_losses": weighed_SB.detach().sum(0),
+        }

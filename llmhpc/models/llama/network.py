@@ -6,7 +6,6 @@ first axis: under REDUCE_SCATTER the S of tensors between layers is S / tp. With
 """
 
 import hashlib
-from dataclasses import astuple
 from functools import cache
 
 import torch
@@ -25,9 +24,9 @@ from torch.utils.checkpoint import checkpoint
 from llmhpc.kernels.documents import Documents
 from llmhpc.kernels.ring import choose
 from llmhpc.models import Split
-from llmhpc.models.llama import Config, scaling
+from llmhpc.models.llama import Config, Rope, scaling
 from llmhpc.models.llama.loss import Loss
-from llmhpc.models.llama.rope import Rope, frequencies
+from llmhpc.models.llama.rope import frequencies
 
 
 @cache
@@ -96,7 +95,7 @@ class Layer(nn.Module):
         self.heads, self.kv_heads = model.heads // tp, model.kv_heads // tp
         self.head_dim, self.rope, self.recompute = (
             model.head_dim,
-            Rope(model.rope_theta, *astuple(model.rope_scaling)),
+            model.rope(),
             split.recompute,
         )
         self.ring = split.ring
@@ -111,13 +110,14 @@ class Layer(nn.Module):
             width, 2 * inner, contiguous_chunks=(inner, inner), **cut
         )
         self.down = TensorParallelRowLinear(inner, width, **cut)
+        self.run = torch.compile(self.compute) if split.compile else self.compute
 
     def forward(
         self, hidden: torch.Tensor, documents: Documents | None = None
     ) -> dict[str, torch.Tensor]:
         if self.recompute and torch.is_grad_enabled():
-            return {"hidden": checkpoint(self.compute, hidden, documents, use_reentrant=False)}
-        return {"hidden": self.compute(hidden, documents)}
+            return {"hidden": checkpoint(self.run, hidden, documents, use_reentrant=False)}
+        return {"hidden": self.run(hidden, documents)}
 
     def compute(self, hidden: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """(S, B, H) to (S, B, H)."""
@@ -182,7 +182,7 @@ class Llama(NanotronModel):
             Loss,
             {"split": split, "z_loss": z_loss},
             {"logits", "label_ids", "label_weights"},
-            {"loss", "cross_entropy", "z_loss"},
+            {"loss", "cross_entropy", "z_loss", "row_losses"},
         )
 
     def _block(

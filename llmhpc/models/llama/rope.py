@@ -1,19 +1,10 @@
 """Rotary positions: how fast each pair of components turns, with the slower turns of Llama 3.1 for long contexts."""
 
 import math
-from typing import NamedTuple
 
 import torch
 
-
-class Rope(NamedTuple):
-    """What decides the turns; see ``RopeScaling``."""
-
-    theta: float
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_positions: int
+from llmhpc.models.llama import Rope
 
 
 def frequencies(rope: Rope, head_dim: int, device: torch.device) -> torch.Tensor:
