@@ -27,6 +27,7 @@ def test_compiled_layers_train_as_the_others(recompute, runs, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_layers_that_are_cut_train_as_one_process(runs, single, tmp_path):
-    records = runs.spread(tmp_path, parallel={"compile": True, "tp": 2})
+@pytest.mark.parametrize("axis", ["tp", "cp"])
+def test_compiled_layers_that_are_cut_train_as_one_process(axis, runs, single, tmp_path):
+    records = runs.spread(tmp_path, parallel={"compile": True, axis: 2})
     assert_same(records, runs.records(single))
