@@ -26,6 +26,7 @@ def test_compiled_layers_train_as_the_others(runs, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_layers_that_are_cut_and_recomputed_train_as_one_process(runs, single, tmp_path):
-    parallel = {"compile": True, "tp": 2, "recompute": True}
-    assert_same(runs.spread(tmp_path, parallel=parallel), runs.records(single))
+@pytest.mark.parametrize("cut", [{"tp": 2, "recompute": True}, {"cp": 2}], ids=["tp", "cp"])
+def test_compiled_layers_that_are_cut_train_as_one_process(cut, runs, single, tmp_path):
+    records = runs.spread(tmp_path, parallel={"compile": True, **cut})
+    assert_same(records, runs.records(single))
