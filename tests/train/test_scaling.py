@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from llmhpc.config import Resources
+from llmhpc.errors import ConfigError
 from llmhpc.models.llama import Config as Llama
+from llmhpc.models.llama import gguf
 from llmhpc.models.llama.scaling import init_std, multipliers
 from llmhpc.train.settings import Parallel, Schedule
 
@@ -116,6 +118,12 @@ def test_a_factor_by_depth_takes_the_place_of_a_smaller_spread():
     assert multipliers(deep).residual == pytest.approx(1.4 / math.sqrt(8))
     assert init_std(deep, "layers.0.down.weight") == 0.02
     assert init_std(Llama(layers=8), "layers.0.down.weight") == 0.02 / 4
+
+
+def test_multipliers_are_not_lost_on_the_way_to_llama_cpp():
+    with pytest.raises(ConfigError, match="all 1, llama.cpp's llama has none"):
+        gguf.metadata(Llama(mup_base_width=128))
+    assert gguf.metadata(Llama())["block_count"] == 4
 
 
 def test_learning_rates_go_with_the_width_and_decay_does_not(place):

@@ -6,7 +6,9 @@ After LlamaModel of llama.cpp's convert_hf_to_gguf.py.
 import re
 from typing import TYPE_CHECKING, Any
 
+from llmhpc.errors import ConfigError
 from llmhpc.models.llama import Config
+from llmhpc.models.llama.scaling import PLAIN, multipliers
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +59,9 @@ def slowdown(model: Config) -> "torch.Tensor | None":
 
 
 def metadata(model: Config) -> dict[str, Any]:
-    """What llama.cpp has to know of the shape, less the length of contexts."""
+    """What llama.cpp has to know of the shape, less the length of contexts. Raises ConfigError if there are multipliers."""
+    if (factors := multipliers(model)) != PLAIN:
+        raise ConfigError(f"{factors}: all 1, llama.cpp's {ARCHITECTURE} has none")
     return {
         "block_count": model.layers,
         "embedding_length": model.hidden_size,
