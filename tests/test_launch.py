@@ -44,7 +44,7 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
          ["stages.evaluate.continuation_bytes=64", "32 or less", "sequence_length=64"]),
         (["name='$(touch x)'"], ["name='$(touch x)'", "letters"]),
         (["root='a%j'"], ["root='a%j'", "without %"]),
-        (["model=llama_7b"], ["model=llama_7b", "llama_4m"]),
+        (["model=llama_7b"], ["model=llama_7b", "llama_8b"]),
         (["cluster.executor=pbs"], ["cluster.executor=pbs", "slurm"]),
         (["root=/proc/nothing"], ["root=/proc/nothing", "cannot be written"]),
         (["root=/etc/passwd/x"], ["root=/etc/passwd/x", "is a file"]),
