@@ -31,9 +31,8 @@ class Headers(Mapping[str, str]):
         found = self._lower.find(begin)
         return found >= 0 and self._lower.startswith(f"{value}\r\n", found + len(begin))
 
-    def names_end(self, end: str) -> bool:
-        """False if no name ends so; true may be said of a value that has such a text."""
-        return f"{end}: " in self._lower
+    def __contains__(self, name: object) -> bool:
+        return f"\r\n{name}: " in self._lower
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)

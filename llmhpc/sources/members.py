@@ -31,20 +31,21 @@ def members(
     Memory is bounded by one member: compressed until it is known to be whole, inflated up to ``max_bytes``.
     """
     window = _Window(file)
-    position, lost = (
-        0,
-        False,
-    )  # whether the bytes from there on are the rest of a member that was skipped
+    position = 0
+    lost = False  # whether the bytes from position on are the rest of a member that was skipped
     while True:
-        start = window.find(position)
-        if not lost and position < (window.end() if start is None else start):
-            skip("no gzip member", position)
-        if start is None:
-            return
-        window.forget(start)
-        whole, position = window.sound(start, max_bytes) or _inflate(window, start, skip, max_bytes)
+        start: int | None = position
+        found = window.sound(position, max_bytes)
+        if found is None:
+            start = window.find(position)
+            if not lost and position < (window.end() if start is None else start):
+                skip("no gzip member", position)
+            if start is None:
+                return
+            found = window.sound(start, max_bytes) or _inflate(window, start, skip, max_bytes)
+        whole, position = found
         lost = whole is None
-        if whole is not None:
+        if start is not None and whole is not None:
             yield start, whole
 
 
@@ -67,11 +68,12 @@ class _Window:
             if not self.read_on():
                 return None
 
-    def sound(self, start: int, max_bytes: int) -> tuple[bytearray, int] | None:
+    def sound(self, start: int, max_bytes: int) -> tuple[bytes | bytearray | None, int] | None:
         """(the member at ``start``, the offset behind it) if it is held, whole, and the next follows at once.
 
         None tells nothing of it: it has to be looked at step by step.
         """
+        self.forget(start)
         held, first = self._held, start - self._base
         header = held[first : first + HEADER_BYTES]
         # the longer what is looked for, the faster: where no time is noted members begin with the same bytes

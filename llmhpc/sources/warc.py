@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llmhpc.sources.warc_records import Record
 
 HTML_TYPES = {"text/html", "application/xhtml+xml"}
+PROGRESS_BYTES = 1 << 20  # between two words of how far it is
 TOO_LARGE = "larger than max_record_mb"
 
 
@@ -96,8 +97,11 @@ def _records(
         with fs.open(path, "rb") as file:
             is_plain = file.read(len(BEGIN)) == BEGIN
             file.seek(0)
+            told = 0
             for offset, raw in (uncompressed if is_plain else members)(file, skip, max_bytes):
-                reading.progress(number + min(1.0, offset / total), len(files), "files")
+                if offset >= told:
+                    reading.progress(number + min(1.0, offset / total), len(files), "files")
+                    told = offset + PROGRESS_BYTES
                 try:
                     for record in records(raw, max_bytes):
                         yield address, offset, record
@@ -123,7 +127,7 @@ def _page(
     if len(record.body) > max_bytes:
         reading.skip(TOO_LARGE, address, offset)
         return None
-    url = record.headers.get("warc-target-uri")
+    url = record.url
     if not url or not record.body or record.body.isspace():
         reading.skipped["no address" if not url else "no body"] += 1
         return None

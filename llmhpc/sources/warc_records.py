@@ -22,8 +22,8 @@ HTTP = re.compile(rb"HTTP/1\.[!-~]* ([0-9]+) [ -~]*(" + FIELDS + rb"\r\n)\r\n")
 KIND = b"\r\nWARC-Type: "
 NEXT = HEAD_END + b"WARC/1."  # what a member of several records has
 NONE: Mapping[str, str] = MappingProxyType({})
-WITH_BODY = ("response", "conversion")
-ENCODINGS = ("content-encoding", "transfer-encoding")
+RESPONSE, RESPONSE_LINE = "response", b"response\r\n"
+WITH_BODY = (RESPONSE, "conversion")
 REFUSALS = (
     ValueError,
     EOFError,
@@ -43,6 +43,7 @@ class Record(NamedTuple):
     status: str = ""  # of a response: the code
     http: Mapping[str, str] = NONE
     body: bytes = b""
+    url: str | None = None
 
 
 OTHERS = {kind: Record(kind) for kind in ("request", "metadata", "warcinfo", "revisit")}
@@ -68,7 +69,11 @@ def plain(raw: bytes | bytearray) -> Record | None:
         return None
     start = found + len(KIND)
     stop = raw.find(b"\r\n", start)
-    kind = raw[start:stop].decode("ascii", "replace")
+    kind = (
+        RESPONSE
+        if raw.startswith(RESPONSE_LINE, start)
+        else raw[start:stop].decode("ascii", "replace")
+    )
     if kind in OTHERS:
         return OTHERS[kind] if stop < end and NEXT not in raw else None
     return _with_body(kind, raw)
@@ -78,25 +83,24 @@ def _with_body(kind: str, raw: bytes | bytearray) -> Record | None:
     head = WARC.match(raw)
     if not head:
         return None
-    headers, body, stop = Headers(head[1]), head.end(), len(raw) - len(HEAD_END)
-    if not headers.is_value("content-length", str(stop - body)) or not raw.endswith(HEAD_END):
+    headers, begin, stop = Headers(head[1]), head.end(), len(raw) - len(HEAD_END)
+    if not headers.is_value("content-length", str(stop - begin)) or not raw.endswith(HEAD_END):
         return None
-    url = headers.get("warc-target-uri", "")
-    if " " in url:  # warcio puts %20
+    url = headers.get("warc-target-uri")
+    if url and " " in url:  # warcio puts %20
         return None
     if kind == "conversion":
-        return Record(kind, headers, body=bytes(memoryview(raw)[body:stop]))
-    if kind != "response" or not url.startswith(PROTOCOLS):
+        return Record(kind, headers, body=bytes(memoryview(raw)[begin:stop]), url=url)
+    if kind != RESPONSE or not url or not url.startswith(PROTOCOLS):
         return None
-    served = HTTP.match(raw, body, stop)
+    served = HTTP.match(raw, begin, stop)
     if not served:
         return None
     http = Headers(served[2])
-    if http.names_end("-encoding") and any(map(http.get, ENCODINGS)):
+    if "content-encoding" in http or "transfer-encoding" in http:
         return None
-    return Record(
-        kind, headers, served[1].decode(), http, bytes(memoryview(raw)[served.end() : stop])
-    )
+    body = bytes(memoryview(raw)[served.end() : stop])
+    return Record(kind, headers, served[1].decode(), http, body, url)
 
 
 def any_record(raw: bytes | bytearray, max_bytes: int) -> Iterator[Record]:
@@ -115,7 +119,9 @@ def any_record(raw: bytes | bytearray, max_bytes: int) -> Iterator[Record]:
             body = _body(record, max_bytes)
             status = (http.get_statuscode() or "") if http else ""
             named = _lowered(http.headers if http else [])
-            yield Record(record.rec_type, headers, status, named, body)
+            yield Record(
+                record.rec_type, headers, status, named, body, headers.get("warc-target-uri")
+            )
     except (ArchiveLoadFailed, StatusAndHeadersParserException, *REFUSALS) as error:
         raise BadRecord(str(error)) from error
 
