@@ -21,6 +21,7 @@ def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(
     (attempt,) = user.root.glob("train-*/attempts/main-*.json")
     trainer = read_json(attempt)["pid"]
     os.kill(trainer, signal.SIGSTOP)  # it goes on too fast for what is looked at here
+    user.wait_for(lambda: list(user.root.glob("inspect-*/manifest.json")))  # the page shows it, too
     assert "; a look at evaluate-" in user.python("tick", user.root).stdout
     again = user.python("tick", user.root).stdout
     assert "on their way" in again and "a look" not in again  # one is enough
