@@ -4,12 +4,23 @@ import json
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 
 import pytest
 
 from llmhpc.files import read_json
 
 pytestmark = pytest.mark.slurm
+
+
+@contextmanager
+def stopped(process: int):
+    """While a process stands still."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(user, uncut, tiny):
@@ -20,23 +31,23 @@ def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(
     user.wait_for(lambda: list(user.root.glob("train-*/exports.json")))
     (attempt,) = user.root.glob("train-*/attempts/main-*.json")
     trainer = read_json(attempt)["pid"]
-    os.kill(trainer, signal.SIGSTOP)  # it goes on too fast for what is looked at here
-    user.wait_for(lambda: list(user.root.glob("inspect-*/manifest.json")))  # the page shows it, too
-    assert "; a look at evaluate-" in user.python("tick", user.root).stdout
-    again = user.python("tick", user.root).stdout
-    assert "on their way" in again and "a look" not in again  # one is enough
-    user.wait_for(lambda: list(user.root.glob("report-*/preview/report.html")))
-    (train,), (evaluate,), (report,) = (
-        user.root.glob(f"{n}-*") for n in ("train", "evaluate", "report")
-    )
-    assert not (train / "manifest.json").exists()
-    first = (evaluate / "preview" / "scores.jsonl").read_text()
-    assert "Not whole yet" in (report / "preview" / "report.html").read_text()
-    rows = user.status()
-    assert (rows["evaluate"]["state"], rows["report"]["state"]) == ("queued", "queued")
-    assert rows["report"]["note"] == f"so far: {report}/preview"
+    with stopped(trainer):
+        # the page shows it, too
+        user.wait_for(lambda: list(user.root.glob("inspect-*/manifest.json")))
+        assert "; a look at evaluate-" in user.python("tick", user.root).stdout
+        again = user.python("tick", user.root).stdout
+        assert "on their way" in again and "a look" not in again  # one is enough
+        user.wait_for(lambda: list(user.root.glob("report-*/preview/report.html")))
+        (train,), (evaluate,), (report,) = (
+            user.root.glob(f"{n}-*") for n in ("train", "evaluate", "report")
+        )
+        assert not (train / "manifest.json").exists()
+        first = (evaluate / "preview" / "scores.jsonl").read_text()
+        assert "Not whole yet" in (report / "preview" / "report.html").read_text()
+        rows = user.status()
+        assert (rows["evaluate"]["state"], rows["report"]["state"]) == ("queued", "queued")
+        assert rows["report"]["note"] == f"so far: {report}/preview"
 
-    os.kill(trainer, signal.SIGCONT)
     user.done()
     scores = (evaluate / "scores.jsonl").read_text()
     assert scores.startswith(first)
