@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
+
 from benchmarks.train import batches_to_learn
 from llmhpc.config import Resources
 from llmhpc.models.llama import Config as Llama
@@ -134,6 +136,7 @@ def _worker(settings: dict[str, Any]) -> None:
                 layout = checkpoints.layout(parallel)
                 saver.start(state | {"layout": layout}, lambda seconds: None)
         saver.wait()
+        torch.distributed.barrier()  # process 0 keeps the connection open until all are here
         if place.rank == 0:
             print("losses", json.dumps(losses))
 
