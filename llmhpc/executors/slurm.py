@@ -198,6 +198,10 @@ def _alive_jobs(step: Step, after: list[str], queue: claim.Queue) -> dict[str, A
     # it may also wait for gates that have passed meanwhile, but not lack one that is new
     if not jobs or not jobs["submitted"] or not set(after) <= set(jobs["after"]):
         return None
+    # a gate that was killed when it had sealed its step lets nothing pass
+    before = [queue[job] for job in jobs["after"] if job in queue]
+    if any(not job.unfinished and job.state != "COMPLETED" for job in before):
+        return None
     phase = next(
         (p.name for p in step.stage.phases() if artifact.missing_ranks(step.out, p.name, p.ranks)),
         step.stage.phases()[-1].name,
