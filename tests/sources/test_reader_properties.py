@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -111,6 +112,22 @@ def test_damage_costs_the_records_it_touches_where_nothing_is_compressed(damages
     assert all(damaged.startswith(raw, offset) for offset, raw in found)
     covered = sorted([*(offset for offset, _ in found), *(offset for _, offset in skipped)])
     assert covered == sorted(set(covered)) and (covered[:1] == [0] or not damaged)
+
+
+@pytest.mark.parametrize("off", [-100, -1, 1, 40])
+def test_a_wrong_length_costs_its_own_record_where_nothing_is_compressed(off):
+    start, end = PLAIN_BEGINS[3:5]
+    right = re.search(rb"\r\nContent-Length: (\d+)", PLAIN[start:end])
+    length = str(int(right[1]) + off).encode()
+    assert len(length) == len(right[1])
+    at = start + right.start(1)
+    damaged = PLAIN[:at] + length + PLAIN[at + len(length) :]
+    skipped: list[tuple[str, int]] = []
+    found = uncompressed.uncompressed(
+        io.BytesIO(damaged), lambda *lost: skipped.append(lost), 10_000
+    )
+    assert [offset for offset, _ in found] == [n for n in PLAIN_BEGINS[:-1] if n != start]
+    assert skipped == [("wrong WARC length", start)]
 
 
 def test_a_file_that_is_not_compressed_gives_the_pages_of_the_compressed_one(tmp_path):
