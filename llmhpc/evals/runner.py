@@ -41,8 +41,8 @@ def evaluate(
     from lighteval.logging.evaluation_tracker import EvaluationTracker
     from lighteval.pipeline import ParallelismManager, Pipeline, PipelineParameters
 
+    from llmhpc.evals.heldout_tasks import task_module
     from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.tasks import task_module
 
     pipeline = Pipeline(
         tasks=",".join(f"{task}|0" for task in TASKS),
@@ -134,7 +134,7 @@ def _records(pipeline: "Pipeline", task: str, export: exports.Export) -> list[di
     ``logprobs``, ``unconditioned``, ``characters``, ``bytes`` and ``tokens_scored`` have one entry for each
     choice; a held-out document is its own only choice. ``prediction`` is that of the headline metric.
     """
-    from llmhpc.evals.tasks import gain_per_byte
+    from llmhpc.evals.heldout_tasks import gain_per_byte
 
     records = []
     for detail in _details(pipeline, task):

@@ -21,6 +21,7 @@ GROUPS = {
     "model": "llmhpc.models",
     "backend": "llmhpc.generation.backends",
     "recipe": "llmhpc.generation.recipes",
+    "task": "llmhpc.evals.tasks",
 }
 
 
