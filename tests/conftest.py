@@ -158,10 +158,10 @@ def tiny() -> list[str]:
         "stages.train.schedule.sequence_length=64",
         "stages.train.parallel.micro_batch=2",
         "stages.train.checkpoint_every=10",
-        "stages.evaluate.continuation_bytes=32",
-        "stages.evaluate.items=16",
-        "stages.evaluate.items_min=4",
-        "stages.evaluate.heldout_bytes=4000",
+        "stages.evaluate.tasks.continuation.continuation_bytes=32",
+        "stages.evaluate.tasks.continuation.items=16",
+        "stages.evaluate.tasks.continuation.items_min=4",
+        "stages.evaluate.tasks.heldout.bytes=4000",
     ]
 
 
