@@ -133,7 +133,7 @@ def _course(key: Key, side_a: list[Trained], side_b: list[Trained]) -> _Course |
     """Differences on one task, at the tokens and on the items that all trainings have."""
     mine = [run.answers[key] for run in (*side_a, *side_b)]
     tokens = common(part.tokens for part in mine)
-    same = common(zip(part.item.tolist(), part.document.tolist(), strict=True) for part in mine)
+    same = common(zip(part.item.tolist(), part.hash.tolist(), strict=True) for part in mine)
     if not tokens or not same:
         return None
     chosen = [part.chosen(tokens, [item for item, _ in same]) for part in mine]
