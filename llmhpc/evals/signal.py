@@ -48,6 +48,8 @@ class Signal:
     avg_kendall_tau_a_interval: tuple[float, float] | None = None
     keep: bool = True
     in_mean: bool = False  # counts where tasks are averaged
+    courses: list[dict[str, Any]] = field(default_factory=list)  # of each run its scores
+    at: list[int] = field(default_factory=list)  # tokens of these scores
     reasons: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
@@ -65,7 +67,10 @@ def signals(runs: Sequence[Run]) -> list[Signal]:
     for key in common(scores):
         mine = [part[key] for part in scores]
         items = [part[key] for part in asked if key in part]
-        found.append(_signal(key, mine, items if len(items) == len(runs) else [], data))
+        one = _signal(key, mine, items if len(items) == len(runs) else [], data)
+        for course, run in zip(one.courses, runs, strict=True):
+            course |= {"data": run.data, "seed": run.seed}
+        found.append(one)
     _mark(found)
     return found
 
@@ -82,6 +87,8 @@ def _signal(key: Key, mine: list[Curve], items: list[Answers], data: np.ndarray)
         checkpoints=len(tokens),
         tokens=tokens[-1] if tokens else 0,
         final=float(values[:, -1].mean()) if tokens else math.nan,
+        courses=[{"values": row} for row in values.tolist()],
+        at=tokens,
     )
     if tokens:
         drawn = _drawn(items, tokens) if items else None

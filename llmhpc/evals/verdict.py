@@ -210,8 +210,8 @@ def _sentence(a: str, b: str, whole: Comparison | None, tasks: int) -> str:
         return f"Not decided between {a} and {b}: no task that counts was asked of both."
     last = whole.last
     seen = (
-        f"{last.gain:+.3f} in the mean of {tasks} task{'s' if tasks != 1 else ''} at {last.tokens:,} tokens, 95% interval"
-        f" {last.low:+.3f} to {last.high:+.3f}, {whole.seeds} seed{'s' if whole.seeds != 1 else ''} each"
+        f"{last.gain:+.4f} in the mean of {tasks} task{'s' if tasks != 1 else ''} at {last.tokens:,} tokens, 95% interval"
+        f" {last.low:+.4f} to {last.high:+.4f}, {whole.seeds} seed{'s' if whole.seeds != 1 else ''} each"
     )
     if whole.verdict != NOT_DECIDED:
         return f"{whole.verdict}: {a} less {b} is {seen}."
