@@ -6,9 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmhpc.config import Stage
+from llmhpc.display import results
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals import letters
 from llmhpc.jobs import pick, verdict
+from llmhpc.planning.plan import Step
 
 TASKS = (("arc", "cloze"), ("arc", "letters"), ("pages", "text"))
 
@@ -34,7 +36,7 @@ def evaluated(simulate, tmp_path_factory):
 def test_two_data_sets_are_judged_and_compared(evaluated, run_stage, tmp_path):
     counts = run_stage(verdict.Config(against="raw"), evaluated, tmp_path)
     assert counts["tasks"] == counts["tasks_kept"] == 3
-    (pair,) = json.loads((tmp_path / "verdict.json").read_text())
+    (pair,) = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=pytest.fail)
     assert (pair["a"], pair["b"], pair["seeds"]) == ("refined", "raw", [0, 1])
     assert counts["verdict_refined_against_raw"] == pair["mean"]["verdict"]
     signals = json.loads((tmp_path / "signal.json").read_text())
@@ -44,6 +46,8 @@ def test_two_data_sets_are_judged_and_compared(evaluated, run_stage, tmp_path):
     assert "| pages/text |" in shown
     last = pair["mean"]["points"][-1]
     assert f"{last['gain']:+.4f}" in shown
+    step = Step("verdict", verdict.Config(), 0, "", tmp_path, {})
+    assert results([step]) == [f"verdict           {pair['sentence']}"]
 
 
 def test_one_data_set_alone_is_judged_only(evaluated, run_stage, tmp_path):

@@ -82,7 +82,9 @@ def test_every_measure_of_every_task_is_shown_with_the_reason_to_drop_it(judged,
 def test_one_training_alone_shows_its_signal_and_what_is_not_known(shown, simulate):
     alone = [vars(one) for one in signal.signals([simulate("a", 0, tasks=TASKS, items=30)])]
     section = shown("signal.json", signal=alone)["signal"]
-    assert "Not known: noise of seeds: that takes two of a data set." in section
+    assert (
+        "Not known: noise of seeds: that takes two trainings of a data set that differ." in section
+    )
 
 
 def test_calibration_and_forms_show_the_numbers_of_their_files(judged, shown):
