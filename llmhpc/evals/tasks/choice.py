@@ -77,7 +77,9 @@ class Config(Shown):
 
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Every question in each of the forms. Raises ConfigError for a row that is wrong."""
+    folder = cfg.folder()
+    known, pools = cfg.gather(folder), cfg.pools(folder)
     return [
-        Asked(name, form, questions.items(cfg, maker(cfg.template, form)), cfg.metric)
+        Asked(name, form, questions.items(cfg, known, pools, maker(cfg.template, form)), cfg.metric)
         for form in cfg.forms
     ]
