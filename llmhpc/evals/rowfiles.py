@@ -111,7 +111,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         batches = pyarrow.parquet.ParquetFile(file).iter_batches()
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(f"{file}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"split: {file}: {str(error).splitlines()[0]}") from None
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -123,10 +123,10 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise ConfigError(f"{file}:{number}: not JSON ({error})") from None
+            raise ConfigError(f"split: {file}:{number}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise ConfigError(
-                f"{file}:{number}: {line[:40].decode().strip()} is no table of fields"
+                f"split: {file}:{number}: {line[:40].decode().strip()} is no table of fields"
             )
         yield number, row
 
@@ -145,4 +145,4 @@ def _lines(file: Path) -> Iterator[bytes]:
             stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
             yield from io.BufferedReader(stream)  # type: ignore[type-var]
     except zstandard.ZstdError as error:
-        raise ConfigError(f"{file}: {error}") from None
+        raise ConfigError(f"split: {file}: {error}") from None

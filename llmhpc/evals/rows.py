@@ -46,14 +46,14 @@ def expression(source: str) -> Callable[[dict[str, Any]], Any]:
 
 
 class Row(NamedTuple):
-    """One row, and where it stands: each error names file, line and setting."""
+    """One row, and where it stands: each error names setting, file and line."""
 
     place: Place
     cells: dict[str, Any]
 
     def wrong(self, setting: str, what: str) -> ConfigError:
         """The error to raise."""
-        return ConfigError(f"{self.place}: {setting}: {what}")
+        return ConfigError(f"{setting}: {self.place}: {what}")
 
     def text(self, setting: str, source: str) -> str:
         """The text that the template ``source`` makes. Raises ConfigError if a field is missing."""

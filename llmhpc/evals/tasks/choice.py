@@ -80,6 +80,12 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     folder = cfg.folder()
     known, pools = cfg.gather(folder), cfg.pools(folder)
     return [
-        Asked(name, form, questions.items(cfg, known, pools, maker(cfg.template, form)), cfg.metric)
+        Asked(
+            name,
+            form,
+            questions.items(cfg, known, pools, maker(cfg.template, form)),
+            # letters have one metric only, so a choice of one is for the other form
+            cfg.metric if form is Form.cloze or len(cfg.forms) == 1 else "",
+        )
         for form in cfg.forms
     ]

@@ -62,21 +62,23 @@ def test_a_wrong_row_is_named_by_file_line_and_field(kind, fields, message, refu
     if kind != "choice":
         row = fields
     data = folder([GOOD | good, row])
-    assert refused(kind, data_dir=str(data)).startswith(f"{data}/test.jsonl:2: {message}")
+    setting, what = message.split(": ", 1)
+    refusal = refused(kind, data_dir=str(data))
+    assert refusal.startswith(f"{setting}: {data}/test.jsonl:2: {what}")
 
 
 def test_an_expression_that_fails_names_its_row(refused, folder, row):
     data = folder([row("arc_easy") | {"answerKey": "9"}])
     message = refused("arc_easy", data_dir=str(data))
     assert message == (
-        f"{data}/test.jsonl:1: gold: '9' is not in list; the row has id, question, choices, answerKey"
+        f"gold: {data}/test.jsonl:1: '9' is not in list; the row has id, question, choices, answerKey"
     )
 
 
 def test_a_row_without_an_answer_is_refused_not_guessed(refused, folder, row):
     for name, split in (("hellaswag", "label"), ("winogrande", "answer"), ("siqa", "label")):
         data = folder([row(name) | {split: ""}], "validation.jsonl")
-        assert "gold: " in refused(name, data_dir=str(data))
+        assert refused(name, data_dir=str(data)).startswith(f"gold: {data}/validation.jsonl:1: ")
 
 
 def test_lines_that_are_no_json_are_named(refused, folder):
@@ -86,14 +88,14 @@ def test_lines_that_are_no_json_are_named(refused, folder):
         ("[1, 2]", r":2: \[1, 2\] is no table of fields"),
     ):
         (data / "test.jsonl").write_text(json.dumps(GOOD) + "\n" + line + "\n")
-        assert re.fullmatch(f".*test.jsonl{message}", refused("choice", data_dir=str(data)))
+        assert re.fullmatch(f"split: .*test.jsonl{message}", refused("choice", data_dir=str(data)))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl.zst", "parquet"])
 def test_a_damaged_file_is_named(suffix, refused, folder):
     data = folder([], "train.jsonl")
     (data / f"test.{suffix}").write_bytes(b"\x28\xb5\x2f\xfdPAR1 and nothing more PAR1")
-    assert refused("choice", data_dir=str(data)).startswith(f"{data}/test.{suffix}: ")
+    assert refused("choice", data_dir=str(data)).startswith(f"split: {data}/test.{suffix}: ")
 
 
 @pytest.mark.parametrize(("fields", "message"), [
@@ -106,18 +108,17 @@ def test_what_does_not_compile_is_said_before_any_row_is_read(fields, message, r
     assert refused("choice", data_dir=str(folder([])), **fields).startswith(message)
 
 
-def test_a_template_reaches_nothing_but_its_row(refused, folder):
+@pytest.mark.parametrize("text", ["{{ question.__class__ }}", "{{ choices.append('x') }}"])
+def test_a_template_only_reads_its_row(text, refused, folder):
     data = folder([GOOD])
-    for text in ("{{ question.__class__.__mro__ }}", "{{ choices.append('x') }}"):
-        assert ":1: question: access to attribute" in refused(
-            "choice", data_dir=str(data), question=text
-        ) or "unsafe" in refused("choice", data_dir=str(data), question=text)
+    message = refused("choice", data_dir=str(data), question=text)
+    assert re.match(f"question: {data}/test.jsonl:1: (.*unsafe|.*not safely callable)", message)
 
 
 def test_two_rows_of_one_name_are_refused(refused, folder):
     data = folder([GOOD | {"id": "a"}, GOOD | {"id": "b"}, GOOD | {"id": "a"}])
     file = f"{data}/test.jsonl"
-    assert refused("choice", data_dir=str(data)) == (f"{file}:3: id: a is also that of {file}:1")
+    assert refused("choice", data_dir=str(data)) == (f"id: {file}:3: a is also that of {file}:1")
 
 
 def test_the_splits_that_are_there_are_named(refused, folder):

@@ -41,6 +41,14 @@ def test_a_folder_of_json_lines_is_a_task(ask, folder):
     ]
 
 
+def test_a_metric_is_for_the_form_that_has_several(ask, folder):
+    data = folder([question(0)])
+    cloze, letters = ask("choice", data_dir=data, metric="acc_norm_pmi")
+    assert (cloze.metric, letters.metric) == ("acc_norm_pmi", "")
+    [letters] = ask("choice", data_dir=data, metric="acc", forms=["letters"])
+    assert letters.metric == "acc"
+
+
 def test_what_is_asked_survives_its_file(ask, copied, tmp_path):
     asked = [*ask("winogrande", data_dir=copied("winogrande"))]
     write(tmp_path / "tasks", asked[0])
