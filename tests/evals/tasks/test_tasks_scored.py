@@ -1,4 +1,4 @@
-"""Tasks of files in an evaluate step: composed on a command line, and scored by a trained checkpoint."""
+"""Tasks of files in an evaluate step: composed on a command line, and scored by a checkpoint."""
 
 import json
 
@@ -50,7 +50,7 @@ def likelihood(folder, before: str, text: str) -> float:
 
 
 def test_a_checkpoint_is_scored_on_tasks_of_every_kind(
-    train_step, tokens_step, task, folder, questions, tmp_path
+    untrained_step, tokens_step, task, folder, questions, tmp_path
 ):
     folder(
         [{"sentence": "Red paint and blue bread so _ is a canvas.", "answer": "1"}],
@@ -72,11 +72,11 @@ def test_a_checkpoint_is_scored_on_tasks_of_every_kind(
     cfg = Config(tasks=tasks)
     cfg.before_launch()
     step = Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path)
-    run(cfg, {"model": train_step, "tokens": tokens_step}, out, step)
+    run(cfg, {"model": untrained_step, "tokens": tokens_step}, out, step)
 
     last = max((out / "items").glob("*.parquet"))
     found = {(r["task"], r["form"]): r for r in pq.read_table(last).to_pylist()}
-    model = train_step / "exports" / last.stem
+    model = untrained_step / "exports" / last.stem
     expected = {
         ("wino", "cloze"): [
             ("Red paint and blue bread so paint", " is a canvas."),
