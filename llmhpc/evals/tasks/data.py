@@ -42,9 +42,7 @@ class Data(EvalTask):
 
     hub: str = ""  # a data set of the Hugging Face hub, as in allenai/ai2_arc
     subset: str = ""  # its configuration, as in ARC-Easy
-    revision: str = (
-        ""  # its commit, 40 hex digits: a branch would not give the same questions again
-    )
+    revision: str = ""  # its commit, 40 hex digits: a branch does not stay the same
     data_dir: str = ""  # the same data as a folder, which is read in place of the hub
     split: str = "test"
     where: str = ""  # true for rows that are asked; empty: all of them
