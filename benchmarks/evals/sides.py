@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -23,7 +25,7 @@ Answers = list[list[float]]  # for each question the log-likelihoods of its choi
 class Meter:
     """CPU seconds, and how far the resident memory rises above what it is at the start."""
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> Self:
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         self.before = _status("VmRSS")
