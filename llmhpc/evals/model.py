@@ -31,26 +31,25 @@ class ScoringModel(LightevalModel):
     Args:
         name: of the checkpoint, relative.
         checkpoint: model, tokenizer and the hash of the weights.
-        batch_tokens: positions of one batch.
+        scorer: scores pairs of token ids with that model.
         cache: folder that lighteval's cache may use.
-        progress: called with the number of documents done, and their kind of request.
+        progress: called with the number of documents done, of those that one call asks for.
     """
 
     def __init__(
         self,
         name: str,
         checkpoint: Checkpoint,
-        batch_tokens: int,
+        scorer: Scorer,
         cache: str,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self.config = ScoringConfig(model_name=name, weights=checkpoint.weights, cache_dir=cache)
-        self.scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
+        self.scorer = scorer
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
         self._tokenizer = checkpoint.tokenizer
         self._cache = SampleCache(self.config)  # the pipeline touches it even if nothing is cached
-        self._done = 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -117,13 +116,8 @@ class ScoringModel(LightevalModel):
 
     def _fill(self, pairs: list[Pair], responses: list[ModelResponse]) -> list[ModelResponse]:
         """Score all pairs and hand out the scores: each response has room for its own."""
-        before = self._done
-        scores = iter(
-            self.scorer.score(
-                pairs, lambda done: self.progress(before + int(done * len(responses)))
-            )
-        )
-        self._done += len(responses)
+        count = len(responses)
+        scores = iter(self.scorer.score(pairs, lambda done: self.progress(int(done * count))))
         for response in responses:
             mine = [next(scores) for _ in response.logprobs]
             response.logprobs = [score.logprob for score in mine]
