@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from llmhpc.errors import StageError
 from llmhpc.evals.exports import Checkpoint
+from llmhpc.evals.items import Writing
 from llmhpc.evals.scoring import Pair, Scorer
+from llmhpc.evals.writing import Writer
 
 
 class ScoringConfig(ModelConfig):
@@ -26,7 +28,7 @@ class ScoringConfig(ModelConfig):
 
 
 class ScoringModel(LightevalModel):
-    """One checkpoint. It scores texts; tasks that need generated text are refused.
+    """One checkpoint, which scores texts and writes them.
 
     Args:
         name: of the checkpoint, relative.
@@ -46,6 +48,7 @@ class ScoringModel(LightevalModel):
     ) -> None:
         self.config = ScoringConfig(model_name=name, weights=checkpoint.weights, cache_dir=cache)
         self.scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
+        self.writer = Writer(checkpoint, batch_tokens)
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
         self._tokenizer = checkpoint.tokenizer
@@ -112,21 +115,53 @@ class ScoringModel(LightevalModel):
         return self._fill(pairs, responses)
 
     def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Refused with StageError."""
-        raise StageError(f"task {docs[0].task_name}: needs generated text; only scoring is there")
+        """Text behind each prompt: greedy, or samples at the temperature of the model's generation parameters.
+
+        Raises:
+            StageError: a task that does not say how long its texts are, or asks for several that would be equal.
+        """
+        prompts = [self.prompt_manager.prepare_prompt(doc) for doc in docs]
+        writings = [self._writing(doc) for doc in docs]
+        responses = [ModelResponse(input=prompt) for prompt in prompts]
+        for writing in dict.fromkeys(writings):
+            mine = [number for number, other in enumerate(writings) if other == writing]
+            asked = [prompts[number] for number in mine]
+            written = self.writer.write(asked, writing, self._progress_of(len(mine)))
+            for number, texts in zip(mine, written, strict=True):
+                tokens, lost = self.writer.fit(prompts[number], writing)
+                responses[number].input_tokens = list(tokens)
+                responses[number].text = texts
+                responses[number].truncated_tokens_count = lost
+        return responses
+
+    def _writing(self, doc: Doc) -> Writing:
+        how = self.config.generation_parameters
+        if doc.generation_size is None:
+            raise StageError(f"task {doc.task_name}: generation_size=None; how many tokens at most")
+        if doc.num_samples > 1 and not how.temperature:
+            raise StageError(
+                f"task {doc.task_name}: num_samples={doc.num_samples}; 1, or a temperature above 0"
+            )
+        return Writing(
+            max_tokens=doc.generation_size,
+            stop=tuple(doc.stop_sequences or ()),
+            temperature=how.temperature,
+            samples=doc.num_samples,
+            seed=how.seed or 0,
+        )
 
     def _fill(self, pairs: list[Pair], responses: list[ModelResponse]) -> list[ModelResponse]:
         """Score all pairs and hand out the scores: each response has room for its own."""
-        before = self._done
-        scores = iter(
-            self.scorer.score(
-                pairs, lambda done: self.progress(before + int(done * len(responses)))
-            )
-        )
-        self._done += len(responses)
+        scores = iter(self.scorer.score(pairs, self._progress_of(len(responses))))
         for response in responses:
             mine = [next(scores) for _ in response.logprobs]
             response.logprobs = [score.logprob for score in mine]
             response.argmax_logits_eq_gold = [score.greedy for score in mine]
             response.truncated_tokens_count = max((s.truncated for s in mine), default=0)
         return responses
+
+    def _progress_of(self, documents: int) -> Callable[[float], None]:
+        """What is told of the fraction done of the next ``documents``."""
+        before = self._done
+        self._done += documents
+        return lambda done: self.progress(before + int(done * documents))
