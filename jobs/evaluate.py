@@ -1,100 +1,109 @@
-"""Score every exported checkpoint on the held-out documents: bits per byte, and which text continues."""
+"""Score every exported checkpoint on every task: in one process, or in an array over checkpoints and tasks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmhpc.config import NOT_IDENTITY, Footprint, Stage, at_least
+from llmhpc.config import NOT_IDENTITY, Footprint, Phase, Stage, at_least
 from llmhpc.errors import ConfigError
+from llmhpc.evals.tasks import EvalTask
 from llmhpc.task import Task
+
+ITEM_BYTES = 2_000  # a question, and what is kept of the answers to it
 
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
-    """How much is asked of each checkpoint; the same items for all of them."""
+    """What is asked of each checkpoint; the same items for all of them."""
 
     roles: ClassVar[dict[str, str]] = {
         "model": "a step that writes exports.json and exports/",
         "tokens": "the step that writes heldout/documents.jsonl.zst",
     }
-
     early: ClassVar[dict[str, str]] = {"model": "exports.json"}
 
     kind: str = "evaluate"
-    items: int = 250  # four-way questions at most: 250 give a standard error of about 0.03
-    items_min: int = 40  # with fewer the standard error is above 0.07, and the step fails
-    context_bytes: int = 256  # text shown of a question, at least; at most twice that
-    continuation_bytes: int = 64  # text of a choice, likewise
-    heldout_bytes: int = 80_000  # of all held-out documents together, an equal share from each
+    tasks: dict[str, EvalTask] = field(default_factory=dict)
     batch_tokens: int = field(default=4096, metadata=NOT_IDENTITY)  # padding included
+    ranks: int = field(default=1, metadata=NOT_IDENTITY)  # array tasks; the scores are the same
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
-        names = ("items", "items_min", "context_bytes", "continuation_bytes", "heldout_bytes")
-        for name in (*names, "batch_tokens"):
-            at_least(self, name, 1)
-        if self.items_min > self.items:
-            raise ConfigError(f"items_min={self.items_min}: items={self.items} or fewer")
-        if self.ranks != 1:
-            raise ConfigError(f"ranks={self.ranks}: 1, one process scores all checkpoints")
+        at_least(self, "batch_tokens", 1)
+        if not self.tasks:
+            raise ConfigError("tasks: at least one; conf/task/ has some, as in +task@tasks.x=x")
+
+    def optional_roles(self) -> dict[str, str]:
+        """What a model was trained on."""
+        return {"documents": "a step that writes documents/, of which tasks may ask facts"}
+
+    def phases(self) -> list[Phase]:
+        """One task for all, or questions, answers, scores."""
+        if self.ranks == 1:
+            return [Phase("main", 1)]
+        return [Phase("ask", 1), Phase("score", self.ranks), Phase("gather", 1)]
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
-        """Raise ConfigError if a choice could be longer than the model's positions: a byte can be a token."""
+        """Raise ConfigError if what a task asks could be longer than the model's positions."""
         schedule = getattr(played_by["model"], "schedule", None)
-        if schedule is not None and 2 * self.continuation_bytes > schedule.sequence_length:
-            raise ConfigError(
-                f"continuation_bytes={self.continuation_bytes}: {schedule.sequence_length // 2} or less,"
-                f" half of the model's positions (schedule.sequence_length={schedule.sequence_length})"
-            )
+        for name, task in self.tasks.items():
+            try:
+                if schedule is not None:
+                    task.check_length(schedule.sequence_length)
+            except ConfigError as error:
+                raise ConfigError(f"tasks.{name}.{error}") from None
+
+    def before_launch(self) -> None:
+        """Raise ConfigError if a file of a task is not there or wrong."""
+        for name, task in self.tasks.items():
+            try:
+                task.before_launch()
+            except ConfigError as error:
+                raise ConfigError(f"tasks.{name}.{error}") from None
 
     def will_write(self, input_bytes: int) -> Footprint:
-        """The questions and the held-out texts; scores are small beside them."""
-        question = 2 * self.context_bytes + 4 * self.continuation_bytes
-        return Footprint(self.items * question + self.heldout_bytes, 4)
+        """The questions, and a record of each for every checkpoint: four, where nobody knows how many."""
+        items = sum(min(task.items, 1000) for task in self.tasks.values())
+        return Footprint(5 * items * ITEM_BYTES, 10 + 2 * len(self.tasks))
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Write scores.jsonl, items.parquet and the questions under tasks/."""
+    """Write tasks/, scores.jsonl, domains.jsonl, scores/ and items/."""
     import tempfile
 
-    from llmhpc.evals import results, runner
-    from llmhpc.evals.continuation import make_items
+    from llmhpc.evals import evaluation, items
     from llmhpc.evals.exports import find_exports
-    from llmhpc.evals.heldout import cut_to_budget, read_documents
+    from llmhpc.evals.tasks import Material
 
+    whole = task.phase not in ("ask", "score", "gather")
     exports = find_exports(inputs["model"])
-    documents = read_documents(inputs["tokens"] / "heldout" / "documents.jsonl.zst")
-    items = make_items(
-        documents, cfg.items, cfg.context_bytes, cfg.continuation_bytes, cfg.items_min
-    )
-    texts = [document._asdict() for document in cut_to_budget(documents, cfg.heldout_bytes)]
-    results.write_rows(out / "tasks" / "continuation", items)
-    results.write_rows(out / "tasks" / "heldout", texts)
-
-    each, total, note = len(items) + len(texts), (len(items) + len(texts)) * len(exports), "loading"
-    task.progress(0, total, "items", note)
-    lines: list[dict[str, Any]] = []
-    records: list[dict[str, Any]] = []
+    questions = (out if whole else task.home) / "tasks"
+    kept = task.home / "work" / "answers"
+    if whole or task.phase == "ask":
+        documents = inputs["documents"] / "documents" if "documents" in inputs else None
+        heldout = inputs["tokens"] / "heldout" / "documents.jsonl.zst"
+        evaluation.ask(cfg.tasks, Material(heldout, documents), out / "tasks")
+        if not whole:
+            return {}
+    asked = items.read(questions)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        for place, export in enumerate(exports):
-
-            def progress(done: int, before: int = place * each, note: str = note) -> None:
-                task.progress(before + done, total, "items", note)
-
-            scores, answers = runner.evaluate_once(
-                export, out / "tasks", Path(scratch), cfg.batch_tokens, task.home / "work", progress
+        if whole or task.phase == "score":
+            mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
+            evaluation.score(
+                mine,
+                kept,
+                cfg.batch_tokens,
+                Path(scratch),
+                lambda done, total, note: task.progress(done, total, "items", note),
             )
-            note = runner.summary(scores)
-            task.progress((place + 1) * each, total, "items", note)
-            lines += scores
-            records += answers
-    results.write_scores(out / "scores.jsonl", lines)
-    results.write_items(out / "items.parquet", records)
-    final = runner.headline(scores)
+            if not whole:
+                return {}
+        last = evaluation.gather(exports, asked, kept, Path(scratch), out)
     return {
         "checkpoints": len(exports),
-        "items": len(items),
-        "contexts_truncated": sum(record["truncated"] > 0 for record in answers),
-        "continuation_final": final["continuation"]["value"],
-        "heldout_bits_per_byte_final": final["heldout"]["value"],
+        "items": sum(len(each.items) for each in asked),
+        "prompts_truncated": sum(line["truncated"] for line in last if line["headline"]),
+        "final": {
+            f"{line['task']}.{line['form']}": line["value"] for line in last if line["headline"]
+        },
     }

@@ -100,6 +100,8 @@ class Stage:
     # roles that can be read while they are being made, and the file that tells what is there already
     early: ClassVar[dict[str, str]] = {}
     seeded: ClassVar[bool] = False  # True: the run's seed changes what this stage makes
+    # True: made once of all copies of its inputs; the role r then reads as r.0, r.1, ...
+    gathers: ClassVar[bool] = False
     in_place: ClassVar[bool] = (
         False  # True: writes straight into the step's directory, and resumes from it
     )
@@ -107,11 +109,14 @@ class Stage:
     kind: str = MISSING
     needs: dict[str, str] = field(default_factory=dict, metadata=NOT_IDENTITY)
     ranks: int = 1  # array tasks, which is also the number of output shards
+    # copies of this stage and of all that is behind it, with the run's seed, the next one, and so on
+    seeds: int = field(default=1, metadata=NOT_IDENTITY)
     resources: Resources = field(default_factory=Resources, metadata=NOT_IDENTITY)
     environment: Environment = field(default_factory=Environment, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         at_least(self, "ranks", 1)
+        at_least(self, "seeds", 1)
 
     def phases(self) -> list[Phase]:
         """The arrays of this stage in order; most stages have one."""

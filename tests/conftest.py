@@ -158,10 +158,10 @@ def tiny() -> list[str]:
         "stages.train.schedule.sequence_length=64",
         "stages.train.parallel.micro_batch=2",
         "stages.train.checkpoint_every=10",
-        "stages.evaluate.continuation_bytes=32",
-        "stages.evaluate.items=16",
-        "stages.evaluate.items_min=4",
-        "stages.evaluate.heldout_bytes=4000",
+        "stages.evaluate.tasks.continuation.continuation_bytes=32",
+        "stages.evaluate.tasks.continuation.items=16",
+        "stages.evaluate.tasks.continuation.items_min=4",
+        "stages.evaluate.tasks.heldout.bytes=4000",
     ]
 
 
@@ -223,3 +223,87 @@ def pages_in() -> type[Pages]:
 def pages_of(tmp_path) -> Callable[[int], Pages]:
     """Makes the pages of a run of so many ranks."""
     return lambda ranks: Pages(tmp_path / "pages", ranks)
+
+
+ITEM = {"group": "", "domain": "", "unconditioned": [], "prediction": None, "correct": None}
+
+
+def answered(name, form, right, document, draw):
+    """A question of four choices, and log-likelihoods that give the right answer or a wrong one."""
+    gold = int(document[1:]) % 4
+    prediction = gold if right else (gold + 1) % 4
+    logprobs = [-3.0 - draw.random() for _ in range(4)]
+    logprobs[prediction] = -2.0
+    return ITEM | {
+        "task": name, "form": form, "item": f"i{document}", "document": document, "group": document,
+        "gold": [gold], "logprobs": logprobs, "prediction": prediction, "correct": right,
+        "y": float(right), "x": 1.0,
+    }  # fmt: skip
+
+
+def read_aloud(name, bits_per_byte, document, draw):
+    """A text and its bits."""
+    size = 500.0 + 1000 * draw.random()
+    return ITEM | {
+        "task": name, "form": "text", "item": f"i{document}", "document": document, "group": document,
+        "gold": [], "logprobs": [-size * bits_per_byte], "y": size * bits_per_byte, "x": size,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def simulate():
+    """Evaluates a training that is not there: skills are probits, made of the task's items, the data and the seed."""
+
+    def normals(count, *names):
+        rnd = random.Random(repr(names))
+        return [rnd.gauss(0, 1) for _ in range(count)]
+
+    def run(
+        data,
+        seed,
+        *,
+        quality=0.0,
+        seed_noise=0.05,
+        growth=1.5,
+        tasks=(("arc", "cloze"), ("pages", "text")),
+        items=200,
+        checkpoints=8,
+        start=-0.7,
+    ):
+        import pyarrow as pa
+
+        from llmhpc.evals.runs import Run
+        from llmhpc.evals.uncertainty import Part, ratio_error
+
+        scores, rows = [], []
+        for name, form in tasks:
+            hard, tastes = normals(items, name), normals(items, name, data)
+            own = normals(items, name, form, data, seed)
+            luck = seed_noise * normals(1, name, form, data, seed)[0]
+            for step in range(1, checkpoints + 1):
+                tokens, part = step * 1_000_000, step / checkpoints
+                draw = random.Random(repr((name, form, data, seed, step)))
+                skill = start + (growth + quality) * part + luck
+                asked = []
+                for i in range(items):
+                    own_i = skill + 0.8 * hard[i] + 0.2 * tastes[i] + 0.5 * own[i]
+                    own_i += 0.2 * draw.gauss(0, 1)
+                    document = f"d{i:04d}"
+                    asked.append(
+                        read_aloud(name, 2.5 - 0.3 * own_i, document, random.Random(i))
+                        if form == "text"
+                        else answered(name, form, own_i > 0, document, draw)
+                    )
+                parts = [Part(a["document"], a["group"], a["y"], a["x"]) for a in asked]
+                scores.append({
+                    "step": step * 100, "tokens": tokens, "checkpoint": f"exports/{step * 100:06d}",
+                    "task": name, "form": form,
+                    "metric": "bits_per_byte" if form == "text" else "acc",
+                    "value": sum(p.y for p in parts) / sum(p.x for p in parts),
+                    "stderr": ratio_error(parts), "chance": None if form == "text" else 0.25,
+                    "items": items, "higher_is_better": form != "text", "headline": True,
+                })  # fmt: skip
+                rows += [a | {"step": step * 100, "tokens": tokens} for a in asked]
+        return Run(data, seed, scores, pa.Table.from_pylist(rows))
+
+    return run

@@ -41,7 +41,7 @@ def launch(*overrides: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["name=a\nb"], ["'name=a\\nb'", "key=value"]),
         (["cluster.slurm=3"], ["cluster.slurm=3", "Dict"]),
         (["stages.train.schedule.sequence_length=64"],
-         ["stages.evaluate.continuation_bytes=64", "32 or less", "sequence_length=64"]),
+         ["stages.evaluate.tasks.continuation.continuation_bytes=64", "32 or less", "sequence_length=64"]),
         (["name='$(touch x)'"], ["name='$(touch x)'", "letters"]),
         (["root='a%j'"], ["root='a%j'", "without %"]),
         (["model=llama_7b"], ["model=llama_7b", "llama_8b"]),

@@ -4,7 +4,8 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from llmhpc.errors import ArtifactError
 
@@ -14,15 +15,16 @@ class Document(NamedTuple):
 
     id: str
     text: str
+    domain: str = ""  # host of its address, where it has one
 
 
-def read_documents(path: Path) -> list[Document]:
+def read_documents(path: Path | None) -> list[Document]:
     """Every document of a ``.jsonl.zst`` file in the order of the file.
 
     Raises:
         ArtifactError: the file is not there, holds no document, or a line has no id or text.
     """
-    if not path.is_file():
+    if path is None or not path.is_file():
         raise ArtifactError(f"{path}: not there; the tokenize step writes the held-out documents")
     documents = list(_lines(path))
     if not documents:
@@ -39,7 +41,11 @@ def _lines(path: Path) -> Iterator[Document]:
             record = json.loads(line)
             if not (isinstance(record.get("text"), str) and record.get("id")):
                 raise ArtifactError(f"{path}:{number}: needs a text and an id")
-            yield Document(str(record["id"]), record["text"])
+            yield Document(str(record["id"]), record["text"], _domain(record))
+
+
+def _domain(record: dict[str, Any]) -> str:
+    return urlsplit(str(record.get("metadata", {}).get("url", ""))).hostname or ""
 
 
 def cut_to_budget(documents: list[Document], budget_bytes: int) -> list[Document]:

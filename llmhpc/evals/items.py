@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from llmhpc.errors import ArtifactError
 
@@ -30,14 +30,17 @@ class Item:
     ``prompt`` is all that stands before what is scored or written, few-shot examples included; a document
     begins with it. ``choices`` are scored behind it, with the white space that they begin with: the answers
     (cloze), the letters, the one target; of a text the text alone, behind no prompt; of what is written the
-    accepted answers. ``alone`` is a prompt without the question, for what the answer's likelihood would be
-    anyway (PMI). Items of one ``document`` or ``group`` (those with the same choices) are not independent.
+    accepted answers. Where choices stand behind different texts, ``leads`` has for each the text between prompt
+    and choice, which is not scored: ``before`` puts them together. ``alone`` is a prompt without the question,
+    for what the answer's likelihood would be anyway (PMI). Items of one ``document`` or ``group`` (those with
+    the same choices) are not independent.
     """
 
     id: str
     prompt: str = ""
     choices: tuple[str, ...]
     gold: tuple[int, ...] = (0,)  # the right choices
+    leads: tuple[str, ...] = ()  # of each choice, or none
     alone: str | None = None
     document: str = ""  # the item's own id where it is not said
     group: str = ""  # likewise
@@ -46,8 +49,12 @@ class Item:
     @property
     def hash(self) -> str:
         """Of all that the model sees: 16 hex digits."""
-        asked = json.dumps([self.prompt, self.choices, self.alone])
+        asked = json.dumps([self.prompt, self.choices, self.leads, self.alone])
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+    def before(self, choice: int) -> str:
+        """All that stands before a choice, given by its place."""
+        return self.prompt + (self.leads[choice] if self.leads else "")
 
 
 class Writing(NamedTuple):
@@ -104,10 +111,21 @@ def _read(path: Path) -> Asked:
 
 def _item(line: str) -> Item:
     fields = json.loads(line)
-    return Item(**fields | {"choices": tuple(fields["choices"]), "gold": tuple(fields["gold"])})
+    return Item(**fields | {name: tuple(fields[name]) for name in ("choices", "gold", "leads")})
 
 
-def picked(items: Iterable[Item], most: int) -> list[Item]:
+class Named(Protocol):
+    """Anything with an id."""
+
+    @property
+    def id(self) -> str:
+        """Its own."""
+
+
+Some = TypeVar("Some", bound=Named)
+
+
+def picked(items: Iterable[Some], most: int) -> list[Some]:
     """At most ``most`` items, the same whatever their order: those whose ids have the least hash, in that order."""
     ordered = sorted(items, key=lambda item: hashlib.sha256(item.id.encode()).digest())
     return ordered[:most]

@@ -1,6 +1,6 @@
-"""The model that lighteval drives: our own scoring behind its interface."""
+"""The model that lighteval drives: our own scoring and writing behind its interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
@@ -33,27 +33,27 @@ class ScoringModel(LightevalModel):
     Args:
         name: of the checkpoint, relative.
         checkpoint: model, tokenizer and the hash of the weights.
-        batch_tokens: positions of one batch.
+        scorer: scores pairs of token ids with that model.
+        writer: writes behind prompts with it.
         cache: folder that lighteval's cache may use.
-        progress: called with the number of documents done, and their kind of request.
+        progress: called with the number of documents done, of those that one call asks for.
     """
 
     def __init__(
         self,
         name: str,
         checkpoint: Checkpoint,
-        batch_tokens: int,
+        scorer: Scorer,
+        writer: Writer,
         cache: str,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self.config = ScoringConfig(model_name=name, weights=checkpoint.weights, cache_dir=cache)
-        self.scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
-        self.writer = Writer(checkpoint, batch_tokens)
+        self.scorer, self.writer = scorer, writer
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
         self._tokenizer = checkpoint.tokenizer
         self._cache = SampleCache(self.config)  # the pipeline touches it even if nothing is cached
-        self._done = 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -115,24 +115,31 @@ class ScoringModel(LightevalModel):
         return self._fill(pairs, responses)
 
     def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Text behind each prompt: greedy, or samples at the temperature of the model's generation parameters.
+        """Text behind each query: greedy, or samples at the temperature of the model's generation parameters.
 
         Raises:
             StageError: a task that does not say how long its texts are, or asks for several that would be equal.
         """
-        prompts = [self.prompt_manager.prepare_prompt(doc) for doc in docs]
         writings = [self._writing(doc) for doc in docs]
-        responses = [ModelResponse(input=prompt) for prompt in prompts]
+        responses: dict[int, ModelResponse] = {}
         for writing in dict.fromkeys(writings):
             mine = [number for number, other in enumerate(writings) if other == writing]
-            asked = [prompts[number] for number in mine]
-            written = self.writer.write(asked, writing, self._progress_of(len(mine)))
-            for number, texts in zip(mine, written, strict=True):
-                tokens, lost = self.writer.fit(prompts[number], writing)
-                responses[number].input_tokens = list(tokens)
-                responses[number].text = texts
-                responses[number].truncated_tokens_count = lost
-        return responses
+            written = self.write([docs[number] for number in mine], writing, len(responses))
+            responses.update(zip(mine, written, strict=True))
+        return [responses[number] for number in range(len(docs))]
+
+    def write(self, docs: Sequence[Doc], writing: Writing, before: int = 0) -> list[ModelResponse]:
+        """Text behind each query, where ``before`` documents were written before these."""
+        prompts = [self.prompt_manager.prepare_prompt(doc) for doc in docs]
+        count = len(docs)
+        written = self.writer.write(
+            prompts, writing, lambda done: self.progress(before + int(done * count))
+        )
+        return [
+            ModelResponse(input=prompt, text=texts, truncated_tokens_count=truncated)
+            for prompt, texts in zip(prompts, written, strict=True)
+            for _, truncated in [self.writer.fit(prompt, writing)]
+        ]
 
     def _writing(self, doc: Doc) -> Writing:
         how = self.config.generation_parameters
@@ -152,16 +159,11 @@ class ScoringModel(LightevalModel):
 
     def _fill(self, pairs: list[Pair], responses: list[ModelResponse]) -> list[ModelResponse]:
         """Score all pairs and hand out the scores: each response has room for its own."""
-        scores = iter(self.scorer.score(pairs, self._progress_of(len(responses))))
+        count = len(responses)
+        scores = iter(self.scorer.score(pairs, lambda done: self.progress(int(done * count))))
         for response in responses:
             mine = [next(scores) for _ in response.logprobs]
             response.logprobs = [score.logprob for score in mine]
             response.argmax_logits_eq_gold = [score.greedy for score in mine]
             response.truncated_tokens_count = max((s.truncated for s in mine), default=0)
         return responses
-
-    def _progress_of(self, documents: int) -> Callable[[float], None]:
-        """What is told of the fraction done of the next ``documents``."""
-        before = self._done
-        self._done += documents
-        return lambda done: self.progress(before + int(done * documents))

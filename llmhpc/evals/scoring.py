@@ -1,29 +1,23 @@
-"""Log-likelihoods of continuations: each distinct pair and each context once, the head only where scored.
+"""Log-likelihoods of continuations: what texts have in common is computed once, the head only where it is needed.
 
-Legend: B rows of a batch, S positions, N scored positions, D hidden size, V vocabulary.
+Legend: B rows of a batch, S positions of a row, P of the prefix, N scored tokens, U positions that predict them
+(one can predict several), D hidden size, V vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from llmhpc.errors import StageError
+from llmhpc.evals.batches import Batch, Pair, Planner, Tokens, Tree, tree
 
 HEAD_ELEMENTS = 1 << 21  # logits made at once: 8 MB in float32, so that they stay near the cache
-BRANCHING = {
-    "llama"
-}  # architectures that were seen to keep to a mask and positions given from outside
+BRANCHING = {"llama", "granite"}  # seen to keep to a mask, positions and keys given from outside
 
-Tokens = tuple[int, ...]
-
-
-class Pair(NamedTuple):
-    """Token ids: what stands before, and what is scored."""
-
-    context: Tokens
-    continuation: Tokens
+__all__ = ["Batch", "Pair", "Score", "Scorer"]
 
 
 class Score(NamedTuple):
@@ -34,23 +28,6 @@ class Score(NamedTuple):
     truncated: int = 0  # tokens that the context lost at its beginning to fit in the model
 
 
-class Row(NamedTuple):
-    """A context and the continuations that branch off from it; its last tokens are never inputs.
-
-    The continuations stand one after the other, each at the positions that follow the context, and see the
-    context and themselves: the context is computed once for all of them. A context of one token is not
-    worth a mask.
-    """
-
-    context: Tokens
-    branches: tuple[Tokens, ...]
-
-    @property
-    def size(self) -> int:
-        """Positions of the row in a batch."""
-        return len(self.context) + sum(len(branch) - 1 for branch in self.branches)
-
-
 class Scorer:
     """Scores pairs with a causal language model that Hugging Face transformers loads.
 
@@ -58,16 +35,22 @@ class Scorer:
         model: a model in evaluation mode; its device is where the work is done.
         max_length: positions that the model was made for.
         batch_tokens: positions of one batch, padding included; it changes the speed, not the scores.
+
+    Raises:
+        StageError: the model's logits are not what its head makes of its last hidden states.
     """
 
     def __init__(self, model: Any, max_length: int, batch_tokens: int) -> None:
         self.model = model
         self.max_length = max_length
         self.batch_tokens = batch_tokens
-        # Rows much longer than the model's context would pay for a mask that is mostly empty.
-        branching = model.config.model_type in BRANCHING
-        branching = branching and model.config._attn_implementation == "sdpa"
-        self.row_tokens = 2 * max_length if branching else 0
+        self.head = model.get_output_embeddings()
+        self.scaling = getattr(model.config, "logits_scaling", 1.0)  # Granite's
+        known = model.config.model_type in BRANCHING
+        self.branching = known and model.config._attn_implementation == "sdpa"
+        self._prefix: tuple[Tokens, list[Any]] = ((), [])  # of the batch before, and its cache
+        if not known:
+            self._try_head()
 
     def score(
         self, pairs: Sequence[Pair], progress: Callable[[float], None] = lambda done: None
@@ -83,20 +66,29 @@ class Scorer:
         Raises:
             StageError: a continuation that does not fit in the model, or an empty one.
         """
-        fitted = [self._fit(pair) for pair in pairs]
-        rows = sorted(self._rows(fitted), key=lambda row: (-row.size, row))
-        total, done = sum(row.size for row in rows), 0
+        batches = self.plan(pairs)
+        total, done = sum(batch.positions for batch in batches), 0
         scores: dict[Pair, Score] = {}
-        for batch in self._batches(rows):
-            scores.update(self._score_batch(batch))
-            done += sum(row.size for row in batch)
+        for batch in batches:
+            scores |= self.score_batch(batch)
+            done += batch.positions
             progress(done / total)
-        return [
-            scores[fit]._replace(truncated=len(pair.context) - len(fit.context))
-            for pair, fit in zip(pairs, fitted, strict=True)
-        ]
+        return self.collect(pairs, scores)
 
-    def _fit(self, pair: Pair) -> Pair:
+    def plan(self, pairs: Iterable[Pair]) -> list[Batch]:
+        """The batches in which the pairs are scored: the same for the same pairs, whatever their order.
+
+        A batch is worth about ``batch_tokens`` positions, and it can be scored in any process.
+
+        Raises:
+            StageError: as ``score`` does.
+        """
+        fitted = {self.fit(pair) for pair in pairs}
+        hidden = self.model.config.hidden_size
+        return Planner(fitted, self.batch_tokens, hidden, self.branching).batches
+
+    def fit(self, pair: Pair) -> Pair:
+        """The pair with as much of its context as the model has positions for: that is what a batch holds."""
         if not 0 < len(pair.continuation) <= self.max_length:
             raise StageError(
                 f"a text of {len(pair.continuation)} tokens to score: 1 to {self.max_length}, "
@@ -105,94 +97,122 @@ class Scorer:
         room = self.max_length - len(pair.continuation) + 1  # the last token is never an input
         return Pair(pair.context[-room:], pair.continuation)
 
-    def _rows(self, pairs: Iterable[Pair]) -> Iterator[Row]:
-        """Distinct pairs, those of one context together up to ``row_tokens`` positions."""
-        continuations: dict[Tokens, dict[Tokens, None]] = {}
+    def collect(self, pairs: Iterable[Pair], scores: Mapping[Pair, Score]) -> list[Score]:
+        """The score of every pair, in the order given, out of those of all batches."""
+        result = []
         for pair in pairs:
-            continuations.setdefault(pair.context, {})[pair.continuation] = None
-        for context, branches in continuations.items():
-            row = Row(context, ())
-            for branch in branches:
-                full = len(context) == 1 or row.size + len(branch) - 1 > self.row_tokens
-                if row.branches and full:
-                    yield row
-                    row = Row(context, ())
-                row = Row(context, (*row.branches, branch))
-            yield row
+            fit = self.fit(pair)
+            lost = len(pair.context) - len(fit.context)
+            result.append(scores[fit]._replace(truncated=lost))
+        return result
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """Cuts rows that are sorted by falling size."""
-        start = 0
-        while start < len(rows):
-            count = max(1, self.batch_tokens // rows[start].size)
-            yield rows[start : start + count]
-            start += count
-
-    def _score_batch(self, batch: Sequence[Row]) -> dict[Pair, Score]:
-        pairs = [Pair(row.context, branch) for row in batch for branch in row.branches]
-        sizes = [len(pair.continuation) for pair in pairs]
+    @torch.inference_mode()
+    def score_batch(self, batch: Batch) -> dict[Pair, Score]:
+        """Scores of the batch's pairs, in their order; bit for bit the same each time on the same machine."""
+        trees = [tree(row, len(batch.prefix)) for row in batch.rows]
+        pairs = batch.pairs
+        places_N = torch.tensor(
+            [
+                number * batch.width + column
+                for number, row in enumerate(trees)
+                for columns in row.predicting
+                for column in columns
+            ]
+        )
         targets_N = torch.tensor([token for pair in pairs for token in pair.continuation])
-        rows_N, columns_N = _scored_positions(batch)
-        logprobs_N, greedy_N = self._forward(_inputs(batch), rows_N, columns_N, targets_N)
+        hidden_BSD = self._hidden(batch, trees)
+        logprobs_N, greedy_N = self._predict(hidden_BSD.flatten(0, 1), places_N, targets_N)
+        sizes = [len(pair.continuation) for pair in pairs]
         parts = zip(pairs, logprobs_N.split(sizes), greedy_N.split(sizes), strict=True)
         return {
             pair: Score(logprobs.double().sum().item(), bool(greedy.all()))
             for pair, logprobs, greedy in parts
         }
 
-    @torch.inference_mode()
-    def _forward(
-        self, inputs: dict[str, Tensor], rows_N: Tensor, columns_N: Tensor, targets_N: Tensor
+    def _hidden(self, batch: Batch, trees: Sequence[Tree]) -> Tensor:
+        """The last hidden states (B, S, D). Padding on the right is never seen from the left."""
+        device = self.model.device
+        ids_BS = _padded([row.tokens for row in trees], 0)
+        inputs: dict[str, Any] = {"input_ids": ids_BS.to(device), "use_cache": False}
+        alone = all(min(row.ends) == len(row.ends) for row in trees)  # nothing branches
+        if batch.prefix or not alone:
+            mask = _mask(trees, len(batch.prefix)).to(device)
+            inputs["attention_mask"] = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(
+                ~mask, -torch.inf
+            )
+            inputs["position_ids"] = _padded([row.places for row in trees], 0).to(device)
+        if batch.prefix:
+            inputs["past_key_values"] = _Behind(self._keys(batch.prefix))
+        return self.model.base_model(**inputs).last_hidden_state
+
+    def _keys(self, prefix: Tokens) -> list[Any]:
+        """Each layer's keys and values of a prefix; those of the last one are kept."""
+        if self._prefix[0] != prefix:
+            ids_1P = torch.tensor([prefix], device=self.model.device)
+            cache = self.model.base_model(input_ids=ids_1P, use_cache=True).past_key_values
+            self._prefix = (prefix, [(layer.keys, layer.values) for layer in cache.layers])
+        return self._prefix[1]
+
+    def _predict(
+        self, hidden_MD: Tensor, places_N: Tensor, targets_N: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log probability of each target token (N, float32, on CPU), and whether it is the likeliest."""
-        device = self.model.device
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        hidden_BSD = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        hidden_ND = hidden_BSD[rows_N.to(device), columns_N.to(device)]
-        head = self.model.get_output_embeddings()
-        step = max(1, HEAD_ELEMENTS // head.weight.shape[0])
-        logprobs, greedy = [], []
-        chunks = zip(hidden_ND.split(step), targets_N.to(device).split(step), strict=True)
-        for hidden_nD, targets_n in chunks:
-            logits_nV = head(hidden_nD).float()
-            target_n = logits_nV.gather(1, targets_n[:, None])[:, 0]
-            logprobs.append(target_n - logits_nV.logsumexp(1))
-            greedy.append(logits_nV.argmax(1) == targets_n)
-        return torch.cat(logprobs).cpu(), torch.cat(greedy).cpu()
+        places_U, of_N = places_N.unique(return_inverse=True)
+        hidden_UD = hidden_MD[places_U.to(hidden_MD.device)]
+        logprobs_N = torch.empty(len(targets_N))
+        greedy_N = torch.empty(len(targets_N), dtype=torch.bool)
+        step = max(1, HEAD_ELEMENTS // self.head.weight.shape[0])
+        for start in range(0, len(places_U), step):
+            logits_uV = self._logits(hidden_UD[start : start + step])
+            mine_n = ((of_N >= start) & (of_N < start + step)).nonzero()[:, 0]
+            of_n = (of_N[mine_n] - start).to(logits_uV.device)
+            targets_n = targets_N[mine_n].to(logits_uV.device)
+            logprobs_n = logits_uV[of_n, targets_n] - logits_uV.logsumexp(1)[of_n]
+            logprobs_N[mine_n] = logprobs_n.cpu()
+            greedy_N[mine_n] = (logits_uV.argmax(1)[of_n] == targets_n).cpu()
+        return logprobs_N, greedy_N
+
+    def _logits(self, hidden_UD: Tensor) -> Tensor:
+        logits_UV = self.head(hidden_UD).float()
+        return logits_UV if self.scaling == 1 else logits_UV / self.scaling
+
+    @torch.inference_mode()
+    def _try_head(self) -> None:
+        ids = torch.arange(4, device=self.model.device)[None]
+        wanted = self.model(input_ids=ids, use_cache=False).logits.float()
+        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        if not torch.allclose(self._logits(hidden), wanted, atol=1e-3, rtol=1e-3):
+            raise StageError(
+                f"model_type={self.model.config.model_type}: {', '.join(sorted(BRANCHING))} or another "
+                "whose logits are what its head makes of the last hidden states"
+            )
 
 
-def _inputs(batch: Sequence[Row]) -> dict[str, Tensor]:
-    """What the model reads: token ids (B, S), and for rows with branches positions and a mask (B, 1, S, S).
+class _Behind:
+    """The keys and values of a prefix before those of every row; what transformers calls a cache."""
 
-    Padding on the right is never seen from the left, so it needs no mask.
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers
+
+    def update(
+        self, keys_BHSd: Tensor, values_BHSd: Tensor, layer: int, *_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Those of the prefix and of the row; nothing is kept."""
+        rows = len(keys_BHSd)
+        keys, values = (tensor.expand(rows, -1, -1, -1) for tensor in self.layers[layer])
+        return torch.cat([keys, keys_BHSd], 2), torch.cat([values, values_BHSd], 2)
+
+
+def _padded(rows: Iterable[Sequence[int]], value: int) -> Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], True, value)
+
+
+def _mask(trees: Sequence[Tree], prefix: int) -> Tensor:
+    """Which keys each position sees: the prefix, and what it comes from in its tree (B, 1, S, P + S).
+
+    Padding sees itself: a position that sees nothing would have no number as its state.
     """
-    ids, positions, parts = [], [], []
-    for row in batch:
-        start = len(row.context)
-        ids.append(torch.tensor([*row.context, *(t for b in row.branches for t in b[:-1])]))
-        spans = [torch.arange(start, start + len(branch) - 1) for branch in row.branches]
-        positions.append(torch.cat([torch.arange(start), *spans]))
-        sizes = torch.tensor([start, *(len(branch) - 1 for branch in row.branches)])
-        parts.append(torch.arange(len(sizes)).repeat_interleave(sizes))  # 0: context; 1...: branch
-    ids_BS = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-    if all(len(row.branches) == 1 for row in batch):
-        return {"input_ids": ids_BS}
-    positions_BS = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True)
-    parts_BS = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=-1)
-    own_BSS = parts_BS[:, :, None] == parts_BS[:, None, :]
-    context_B1S = (parts_BS == 0)[:, None, :]
-    mask_B1SS = ((own_BSS | context_B1S).tril())[:, None]
-    return {"input_ids": ids_BS, "position_ids": positions_BS, "attention_mask": mask_B1SS}
-
-
-def _scored_positions(batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Row and column (N each) of the position that predicts each token of each branch."""
-    columns, counts = [], []
-    for row in batch:
-        start = len(row.context)
-        for branch in row.branches:
-            columns.append(torch.tensor([len(row.context) - 1]))  # predicts the first token
-            columns.append(torch.arange(start, start + len(branch) - 1))
-            start += len(branch) - 1
-        counts.append(sum(len(branch) for branch in row.branches))
-    return torch.arange(len(batch)).repeat_interleave(torch.tensor(counts)), torch.cat(columns)
+    ends_BS = _padded([row.ends for row in trees], 1 << 40)
+    columns_S = torch.arange(ends_BS.shape[1])
+    mask_BSS = (columns_S[:, None] < ends_BS[:, None, :]).tril()
+    return torch.nn.functional.pad(mask_BSS, (prefix, 0), value=True)[:, None]

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Part(NamedTuple):
     """What one item adds to the numerator and the denominator of a score, and what it has in common with others."""
@@ -47,3 +49,13 @@ def ratio_error(parts: Iterable[Part]) -> float:
     by_both = variance(lambda part: (part.document, part.group))
     variance_of_both = by_document + by_group - by_both  # where clusters are few it can be negative
     return math.sqrt(variance_of_both if variance_of_both > 0 else max(by_document, by_group))
+
+
+def drawn_interval(value: float, draws: np.ndarray) -> tuple[float, float]:
+    """95% of a bootstrap around ``value``: the percentiles of the draws, moved so that their mean is the value.
+
+    A draw has the noise of the sample and its own once more, so that where noise makes a measure larger or smaller
+    (a spread, a calibration error) the draws lie to one side of it.
+    """
+    low, high = np.nanpercentile(draws, [2.5, 97.5]) + value - np.nanmean(draws)
+    return min(float(low), value), max(float(high), value)

@@ -32,23 +32,57 @@ def plan(cfg: Config) -> list[Step]:
 
     Raises ConfigError when stages need each other in a circle, need what is not there, or do not fit.
     """
-    steps: dict[str, Step] = {}
+    copies: dict[str, list[Step]] = {}
     # keys keep their order in a fingerprint: fields have one, and that of rules changes the result
     for name in _order(cfg.stages):
         stage = cfg.stages[name]
         _check(name, stage, cfg.stages)
-        seed = cfg.seed if stage.seeded else 0
-        inputs = {role: steps[need].fingerprint for role, need in sorted(stage.needs.items())}
-        mark = fingerprint(plain(stage, identity_only=True), inputs, seed)
-        steps[name] = Step(
-            name=name,
-            stage=stage,
-            seed=seed,
-            fingerprint=mark,
-            out=Path(cfg.root).absolute() / f"{name}-{mark}",
-            inputs={role: steps[need].out for role, need in sorted(stage.needs.items())},
+        needed = {role: copies[need] for role, need in sorted(stage.needs.items())}
+        if stage.gathers:
+            named = {f"{role}.{n}": s for role, steps in needed.items() for n, s in enumerate(steps)}
+            copies[name] = [_step(cfg, name, cfg.seed, named)]
+            continue
+        copies[name] = [
+            _step(cfg, name, cfg.seed + number, _at(needed, number))
+            for number in range(_number_of_copies(name, stage, needed))
+        ]
+    return [step for steps in copies.values() for step in steps]
+
+
+def _step(cfg: Config, name: str, seed: int, inputs: dict[str, Step]) -> Step:
+    stage = cfg.stages[name]
+    seed = seed if stage.seeded else 0
+    marks = {role: step.fingerprint for role, step in inputs.items()}
+    mark = fingerprint(plain(stage, identity_only=True), marks, seed)
+    return Step(
+        name=name,
+        stage=stage,
+        seed=seed,
+        fingerprint=mark,
+        out=Path(cfg.root).absolute() / f"{name}-{mark}",
+        inputs={role: step.out for role, step in inputs.items()},
+    )
+
+
+def _at(needed: dict[str, list[Step]], number: int) -> dict[str, Step]:
+    """The inputs of one copy: of each role the copy with the same number, or the only one."""
+    return {role: steps[number] if len(steps) > 1 else steps[0] for role, steps in needed.items()}
+
+
+def _number_of_copies(name: str, stage: Stage, needed: dict[str, list[Step]]) -> int:
+    """As many as the stage's own seeds, or as its inputs have.
+
+    Raises ConfigError when these differ, or when the stage does not depend on a seed.
+    """
+    numbers = {stage.seeds, *(len(steps) for steps in needed.values())} - {1}
+    if stage.seeds > 1 and not stage.seeded:
+        raise ConfigError(f"stages.{name}.seeds={stage.seeds}: 1, a seed changes nothing here")
+    if len(numbers) > 1:
+        raise ConfigError(
+            f"stages.{name}.seeds={stage.seeds}: its inputs have {', '.join(map(str, sorted(numbers)))}"
+            " copies; the same number for all"
         )
-    return list(steps.values())
+    return numbers.pop() if numbers else 1
 
 
 def fingerprint(identity: dict[str, Any], inputs: dict[str, str], seed: int) -> str:

@@ -97,6 +97,6 @@ def _scores(history: History) -> list[Tile]:
                 notes.append(Markup("chance {}").format(numbers.number(last["chance"], 2)))
             if not notes or last["chance"] is None:
                 notes.append(Markup("{} items").format(numbers.count(last["items"])))
-            label = f"{curve.task}: {curve.metric_name}"
+            label = f"{curve.title}: {curve.metric_name}"
             tiles.append(Tile(label, numbers.number(last["value"], 3), Markup(" · ").join(notes)))
     return tiles

@@ -1,14 +1,16 @@
 import pytest
 
 from llmhpc.evals import engine
-from llmhpc.evals.answers import found, right, share_right
 
 SOLUTION = r"#### (-?[0-9][0-9.,]*)"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def lighteval(tmp_path_factory):
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
     engine.prepare(tmp_path_factory.mktemp("cache"))
+    from llmhpc.evals import answers
+
+    return answers
 
 
 @pytest.mark.parametrize(
@@ -21,8 +23,8 @@ def lighteval(tmp_path_factory):
         ("nothing", "(x)?nothing", ""),
     ],
 )
-def test_the_answer_is_the_first_group_of_the_last_match(text, pattern, answer):
-    assert found(text, pattern) == answer
+def test_the_answer_is_the_first_group_of_the_last_match(answers, text, pattern, answer):
+    assert answers.found(text, pattern) == answer
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,8 @@ def test_the_answer_is_the_first_group_of_the_last_match(text, pattern, answer):
         ("", "1080", False),
     ],
 )
-def test_numbers_are_compared_as_gsm8k_s(text, accepted, verdict):
-    assert right(text, [accepted], SOLUTION) is verdict
+def test_numbers_are_compared_as_gsm8k_s(answers, text, accepted, verdict):
+    assert answers.right(text, [accepted], SOLUTION) is verdict
 
 
 @pytest.mark.parametrize(
@@ -54,15 +56,31 @@ def test_numbers_are_compared_as_gsm8k_s(text, accepted, verdict):
         ("the", False),
     ],
 )
-def test_names_may_be_any_alias_in_any_case_without_article_and_punctuation(text, verdict):
-    assert right(text, ["The Beatles", "Fab Four"]) is verdict
+def test_names_may_be_any_alias_in_any_case_without_article_and_punctuation(answers, text, verdict):
+    assert answers.right(text, ["The Beatles", "Fab Four"]) is verdict
 
 
-def test_an_answer_that_is_only_an_article_is_compared_as_it_stands():
-    assert right("A", ["A"])
-    assert not right("The", ["A"])
-    assert not right("B", ["A"])
+def test_an_answer_that_is_only_an_article_is_compared_as_it_stands(answers):
+    assert answers.right("A", ["A"])
+    assert not answers.right("The", ["A"])
+    assert not answers.right("B", ["A"])
 
 
-def test_of_several_samples_the_share_that_is_right_counts():
-    assert share_right(["#### 4", "#### 5", "four", "#### 4.0"], ["4"], SOLUTION) == 0.25
+def test_a_number_among_aliases_is_compared_as_a_number(answers):
+    aliases = ["eighteen", "1,800"]
+    assert [answers.right(text, aliases) for text in ("1800", "Eighteen!", "-1800", "18.00")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not answers.right("1800 or 1900", aliases)
+
+
+def test_of_several_texts_the_share_that_is_right_counts(answers):
+    from lighteval.models.model_output import ModelResponse
+    from lighteval.tasks.requests import Doc
+
+    doc = Doc(query="2 + 2?", choices=["five", "4"], gold_index=0)
+    written = ModelResponse(text=["#### 4", "#### 5", "four", "#### 4.0"])
+    assert answers.RightAnswers(SOLUTION).compute(doc, written) == 0.25

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 import socket
 from collections import defaultdict
@@ -9,23 +10,41 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmhpc.errors import ConfigError
+from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals import exports
+from llmhpc.evals.tasks import continuation, heldout
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task
 
-SETTINGS = {"items": 80, "items_min": 40, "context_bytes": 60, "continuation_bytes": 40}
+TASKS = {
+    "continuation": continuation.Config(
+        items=80, items_min=40, context_bytes=60, continuation_bytes=40
+    ),
+    "heldout": heldout.Config(),
+}
 STEPS = ("000000", "000030", "000120")
-KEYS = "step tokens checkpoint task metric value stderr chance items higher_is_better"
+KEYS = (
+    "step tokens checkpoint task form metric value stderr chance items truncated higher_is_better"
+    " headline"
+)
 
 
 def evaluate(train: Path, tokens: Path, home: Path, **settings):
     out = home / "out"
     out.mkdir(parents=True)
+    cfg = Config(tasks=TASKS, **settings)
     task = Task(phase="main", rank=0, ranks=1, seed=0, home=home)
-    counts = run(Config(**SETTINGS, **settings), {"model": train, "tokens": tokens}, out, task)
+    return told(run(cfg, {"model": train, "tokens": tokens}, out, task), out)
+
+
+def told(counts: dict, out: Path):
     lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
-    return counts, lines, pq.read_table(out / "items.parquet").to_pylist(), out
+    return counts, lines, pq.read_table(out / "items").to_pylist(), out
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    paths = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,17 +80,18 @@ def test_scores_rise_over_the_checkpoints_and_end_above_chance(results):
     assert bits == sorted(bits, reverse=True)
     assert counts == {
         "checkpoints": 3,
-        "items": 80,
-        "contexts_truncated": 0,
-        "continuation_final": accuracy[2]["value"],
-        "heldout_bits_per_byte_final": bits[2],
+        "items": 104,
+        "prompts_truncated": 0,
+        "final": {"continuation.cloze": accuracy[2]["value"], "heldout.text": bits[2]},
     }
 
 
 def test_there_is_a_line_for_each_checkpoint_task_and_metric(results):
     _, lines, _, _ = results
-    assert [list(line) for line in lines] == [KEYS.split()] * 15
-    assert [line["task"] for line in lines[:5]] == ["continuation"] * 4 + ["heldout"]
+    assert [list(line) for line in lines] == [KEYS.split()] * 30
+    assert [line["task"] for line in lines[:10]] == ["continuation"] * 6 + ["heldout"] * 4
+    first = {line["metric"] for line in lines if line["headline"]}
+    assert first == {"acc_norm_pmi_byte", "bits_per_byte"}
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert {(line["chance"], line["higher_is_better"], line["items"]) for line in lines} == {
         (0.25, True, 80),
@@ -80,7 +100,9 @@ def test_there_is_a_line_for_each_checkpoint_task_and_metric(results):
 
 
 def test_metrics_equal_the_values_computed_again_from_the_items(results):
-    _, lines, items, _ = results
+    _, lines, items, out = results
+    texts = (out / "tasks" / "heldout" / "text.jsonl").read_text().splitlines()
+    words = sum(len(re.split(r"\s+", json.loads(text)["choices"][0])) for text in texts)
     rows = defaultdict(list)
     for item in items:
         rows[item["step"], item["task"]].append(item)
@@ -89,16 +111,17 @@ def test_metrics_equal_the_values_computed_again_from_the_items(results):
         right = 0
         for item in rows[step, "continuation"]:
             scores = [score(item, place) for place in range(4)]
-            right += scores.index(max(scores)) == item["gold"]
+            right += scores.index(max(scores)) in item["gold"]
         return right / len(rows[step, "continuation"])
 
+    gain = lambda item, n: item["logprobs"][n] - item["unconditioned"][n]
     by_hand = {
+        "acc_norm_byte": lambda item, n: item["logprobs"][n] / item["bytes"][n],
+        "acc_norm_pmi": gain,
+        "acc_norm_pmi_byte": lambda item, n: gain(item, n) / item["bytes"][n],
         "acc": lambda item, n: item["logprobs"][n],
         "acc_norm": lambda item, n: item["logprobs"][n] / item["characters"][n],
         "acc_norm_token": lambda item, n: item["logprobs"][n] / item["tokens_scored"][n],
-        "acc_norm_pmi_byte": lambda item, n: (
-            (item["logprobs"][n] - item["unconditioned"][n]) / item["bytes"][n]
-        ),
     }
     for line in lines:
         mine = rows[line["step"], line["task"]]
@@ -106,11 +129,20 @@ def test_metrics_equal_the_values_computed_again_from_the_items(results):
             again = accuracy(line["step"], by_hand[line["metric"]])
         else:
             nats = sum(-item["logprobs"][0] for item in mine)
-            again = nats / math.log(2) / sum(item["bytes"][0] for item in mine)
+            sizes = sum(item["bytes"][0] for item in mine)
+            if line["metric"] == "bits_per_byte":
+                again = nats / math.log(2) / sizes
+            elif line["metric"] == "byte_perplexity":
+                again = math.exp(nats / sizes)
+            elif line["metric"] == "token_perplexity":
+                again = math.exp(nats / sum(item["tokens_scored"][0] for item in mine))
+            else:
+                again = math.exp(nats / words)
         assert line["value"] == pytest.approx(again, rel=1e-9), line
         assert len(mine) == line["items"]
     for item in rows[120, "continuation"]:
-        assert item["correct"] == (item["prediction"] == item["gold"])
+        assert item["correct"] == (item["prediction"] in item["gold"])
+        assert (item["y"], item["x"]) == (item["correct"], 1)
     right = [item["correct"] for item in rows[120, "continuation"]]
     assert value(lines, 120, "acc_norm_pmi_byte")["value"] == pytest.approx(sum(right) / len(right))
 
@@ -120,8 +152,8 @@ def test_bits_per_byte_equal_a_plain_loop(results, train_step, tokens_step):
     export = exports.find_exports(train_step)[-1]
     checkpoint = exports.load(export)
     bits = size = 0
-    for row in (out / "tasks" / "heldout" / "test.jsonl").read_text().splitlines():
-        text = json.loads(row)["text"]
+    for row in (out / "tasks" / "heldout" / "text.jsonl").read_text().splitlines():
+        text = json.loads(row)["choices"][0]
         tokens = [0, *checkpoint.tokenizer.encode(text, add_special_tokens=False)]
         for start in range(0, len(tokens) - 1, 128):
             window = torch.tensor([tokens[start : start + 129]])
@@ -135,10 +167,10 @@ def test_bits_per_byte_equal_a_plain_loop(results, train_step, tokens_step):
 def test_a_choice_is_scored_as_in_a_plain_loop(results, train_step):
     _, _, items, out = results
     checkpoint = exports.load(exports.find_exports(train_step)[0])
-    row = json.loads((out / "tasks" / "continuation" / "test.jsonl").read_text().splitlines()[7])
+    row = json.loads((out / "tasks" / "continuation" / "cloze.jsonl").read_text().splitlines()[7])
     item = next(i for i in items if i["step"] == 0 and i["item"] == row["id"])
     for choice, wanted in zip(row["choices"], item["logprobs"], strict=True):
-        context, ids = ([*checkpoint.tokenizer.encode(text)] for text in (row["context"], choice))
+        context, ids = ([*checkpoint.tokenizer.encode(text)] for text in (row["prompt"], choice))
         with torch.inference_mode():
             logits = checkpoint.model(torch.tensor([[0, *context, *ids]])).logits[0]
         logprobs = logits[-len(ids) - 1 : -1].log_softmax(-1)
@@ -166,10 +198,14 @@ def test_new_weights_at_an_old_path_get_new_scores_and_nothing_is_left_in_the_ch
 
 def test_the_key_of_the_cache_follows_the_weights(train_step, tmp_path):
     from llmhpc.evals.model import ScoringModel
+    from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
 
     keys = []
     for export in exports.find_exports(train_step)[:2]:
-        model = ScoringModel("same", exports.load(export), 4096, str(tmp_path))
+        checkpoint = exports.load(export)
+        scorer = Scorer(checkpoint.model, checkpoint.max_length, 4096)
+        model = ScoringModel("same", checkpoint, scorer, Writer(checkpoint, 4096), str(tmp_path))
         keys.append(model._cache.cache_dir)
     assert keys[0] != keys[1]
     assert all(key.is_relative_to(tmp_path) for key in keys)
@@ -177,8 +213,7 @@ def test_the_key_of_the_cache_follows_the_weights(train_step, tmp_path):
 
 def test_a_second_run_writes_the_same_bytes(results, train_step, tokens_step, tmp_path):
     again = evaluate(train_step, tokens_step, tmp_path, batch_tokens=4096)[3]
-    for name in ("scores.jsonl", "items.parquet", "tasks/continuation/test.jsonl"):
-        assert (again / name).read_bytes() == (results[3] / name).read_bytes()
+    assert files_of(again) == files_of(results[3])
 
 
 def test_scores_do_not_depend_on_the_batch_size_of_the_stage(
@@ -190,33 +225,101 @@ def test_scores_do_not_depend_on_the_batch_size_of_the_stage(
         assert second["unconditioned"] == pytest.approx(first["unconditioned"], abs=1e-5, rel=1e-6)
 
 
+def test_an_array_over_checkpoints_and_tasks_writes_the_same_bytes(
+    results, train_step, tokens_step, tmp_path
+):
+    cfg = Config(tasks=TASKS, ranks=4)
+    inputs = {"model": train_step, "tokens": tokens_step}
+    for phase, ranks in cfg.phases():
+        for rank in reversed(range(ranks)):
+            out = tmp_path / "scratch" / f"{phase}-{rank}"
+            out.mkdir(parents=True)
+            task = Task(phase=phase, rank=rank, ranks=ranks, seed=0, home=tmp_path)
+            counts = run(cfg, inputs, out, task)
+            if phase == "ask":
+                (out / "tasks").rename(tmp_path / "tasks")
+            assert (counts == {}) == (phase != "gather")
+    assert counts == results[0]
+    files = files_of(out) | {f"tasks/{n}": b for n, b in files_of(tmp_path / "tasks").items()}
+    assert files == files_of(results[3])
+
+
 def test_only_the_files_of_the_artifact_are_written(results):
-    out = results[3]
-    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
-        "items.parquet",
+    assert sorted(files_of(results[3])) == [
+        "items/000000.parquet",
+        "items/000030.parquet",
+        "items/000120.parquet",
         "scores.jsonl",
-        "tasks/continuation/test.jsonl",
-        "tasks/heldout/test.jsonl",
+        "scores/000000.json",
+        "scores/000030.json",
+        "scores/000120.json",
+        "tasks/continuation/cloze.json",
+        "tasks/continuation/cloze.jsonl",
+        "tasks/heldout/text.json",
+        "tasks/heldout/text.jsonl",
     ]
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("make", "message"),
     [
-        ({"items": 30, "items_min": 40}, "items_min=40: items=30 or fewer"),
-        ({"ranks": 2}, "ranks=2: 1"),
-        ({"heldout_bytes": 0}, "heldout_bytes=0: 1 or more"),
+        (lambda: continuation.Config(items=30), "items_min=40: items=30 or fewer"),
+        (lambda: heldout.Config(bytes=0), "bytes=0: 1 or more"),
+        (lambda: Config(tasks=TASKS, ranks=0), "ranks=0: 1 or more"),
+        (Config, "tasks: at least one"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
-        Config(**settings)
+        make()
+
+
+def test_a_metric_that_a_task_does_not_have_is_refused(train_step, tokens_step, tmp_path):
+    cfg = Config(tasks={"heldout": heldout.Config(metric="acc")})
+    task = Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path)
+    with pytest.raises(ConfigError, match=r"tasks\.heldout\.metric=acc: bits_per_byte, byte_perpl"):
+        run(cfg, {"model": train_step, "tokens": tokens_step}, tmp_path, task)
+
+
+def test_a_second_start_asks_only_what_the_first_left(
+    results, train_step, tokens_step, tmp_path, monkeypatch
+):
+    from llmhpc.evals import answering
+
+    asked = []
+    real = answering.respond
+
+    def respond(model, unit, progress):
+        if len(asked) == 3:
+            asked.clear()
+            raise KeyboardInterrupt
+        asked.append((model.config.model_name, unit.task))
+        return real(model, unit, progress)
+
+    monkeypatch.setattr(answering, "respond", respond)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(train_step, tokens_step, tmp_path)
+    shutil.rmtree(tmp_path / "out")
+    *_, out = evaluate(train_step, tokens_step, tmp_path)
+    names = [export.name for export in exports.find_exports(train_step)]
+    assert asked == [(names[1], "heldout"), (names[2], "continuation"), (names[2], "heldout")]
+    assert files_of(out) == files_of(results[3])
+
+
+def test_answers_that_are_not_there_are_named(train_step, tokens_step, tmp_path):
+    cfg = Config(tasks=TASKS, ranks=2)
+    inputs = {"model": train_step, "tokens": tokens_step}
+    run(cfg, inputs, tmp_path, Task(phase="ask", rank=0, ranks=1, seed=0, home=tmp_path))
+    with pytest.raises(
+        ArtifactError, match=r"continuation\.cloze\.json: not there; a rank has not"
+    ):
+        run(cfg, inputs, tmp_path, Task(phase="gather", rank=0, ranks=1, seed=0, home=tmp_path))
 
 
 def test_scores_of_an_earlier_look_are_kept_and_change_nothing(
     results, train_step, tokens_step, tmp_path, monkeypatch
 ):
-    from llmhpc.evals import runner
+    from llmhpc.evals import answering
 
     so_far = tmp_path / "train"
     shutil.copytree(train_step, so_far)
@@ -228,11 +331,12 @@ def test_scores_of_an_earlier_look_are_kept_and_change_nothing(
     shutil.rmtree(home / "out")
 
     scored = []
-    real = runner.evaluate
+    real = answering.respond
     monkeypatch.setattr(
-        runner, "evaluate", lambda export, *rest: scored.append(export.name) or real(export, *rest)
+        answering,
+        "respond",
+        lambda model, *rest: scored.append(model.config.model_name) or real(model, *rest),
     )
     *_, out = evaluate(train_step, tokens_step, home)
-    assert scored == [listed[2]["path"]]
-    for name in ("scores.jsonl", "items.parquet"):
-        assert (out / name).read_bytes() == (results[3] / name).read_bytes()
+    assert scored == [listed[2]["path"]] * 2
+    assert files_of(out) == files_of(results[3])

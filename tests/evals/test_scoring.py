@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -52,9 +54,99 @@ def test_scores_do_not_depend_on_the_batch_size(checkpoint, pairs):
 
 def test_scores_without_shared_contexts_are_the_same(checkpoint, pairs):
     shared, apart = (Scorer(checkpoint.model, LENGTH, 4096) for _ in range(2))
-    apart.row_tokens = 0
+    apart.branching = False
+    assert positions(shared.plan(pairs)) < 0.7 * positions(apart.plan(pairs))
     wanted = [score.logprob for score in apart.score(pairs)]
     assert [s.logprob for s in shared.score(pairs)] == pytest.approx(wanted, abs=1e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 4096])
+def test_scores_behind_a_common_prefix_equal_a_plain_loop(checkpoint, batch_tokens):
+    questions = few_shot(20)
+    scorer = Scorer(checkpoint.model, LENGTH, batch_tokens)
+    prefixes = {len(batch.prefix) for batch in scorer.plan(questions)}
+    assert (prefixes == {0}) == (batch_tokens == 4096)  # less than a batch is one row or a few
+    for pair, score in zip(questions, scorer.score(questions), strict=True):
+        logprob, greedy = plain(checkpoint.model, pair)
+        assert score.logprob == pytest.approx(logprob, abs=1e-5, rel=1e-6)
+        assert score.greedy == greedy
+
+
+def test_a_common_prefix_is_computed_once_for_a_batch(checkpoint):
+    questions = few_shot(20)
+    batches = Scorer(checkpoint.model, LENGTH, 200).plan(questions)
+    assert {len(batch.prefix) for batch in batches} == {60}
+    assert positions(batches) < 20 * (10 + 4 * 3) * 1.2
+
+
+def test_a_model_with_multipliers_is_scored_as_in_a_plain_loop(pairs):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 400}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3}
+    multipliers = {"logits_scaling": 4.0, "attention_multiplier": 0.1, "residual_multiplier": 0.5}
+    config = GraniteConfig(
+        **shape, **heads, **multipliers, embedding_multiplier=3.0, max_position_embeddings=LENGTH
+    )
+    model = GraniteForCausalLM(config).eval()
+    for batch_tokens in (4096, 60):
+        scorer = Scorer(model, LENGTH, batch_tokens)
+        for pair, score in zip(pairs, scorer.score(pairs), strict=True):
+            assert score.logprob == pytest.approx(plain(model, pair)[0], abs=1e-5, rel=1e-6)
+    assert positions(scorer.plan(pairs)) < 0.6 * sum(len(pair.inputs) for pair in pairs)
+
+
+def test_a_model_whose_logits_are_not_those_of_its_head_is_refused():
+    from transformers import CohereConfig, CohereForCausalLM
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 400}
+    config = CohereConfig(**shape, num_attention_heads=4, logit_scale=0.5, initializer_range=0.5)
+    with pytest.raises(StageError, match="model_type=cohere: granite, llama or another whose"):
+        Scorer(CohereForCausalLM(config).eval(), LENGTH, 4096)
+
+
+def test_the_plan_does_not_depend_on_the_order_and_scores_are_the_same_bits(checkpoint, pairs):
+    scorer = Scorer(checkpoint.model, LENGTH, 100)
+    plan = scorer.plan(pairs)
+    assert scorer.plan(pairs[::-1] + pairs[:3]) == plan
+    assert len({batch.hash for batch in plan}) == len(plan) > 3
+    wanted = scorer.score(pairs)
+    scores = {}
+    for batch in plan[::-1]:  # as other processes would, each on its own
+        again = Scorer(checkpoint.model, LENGTH, 100).score_batch(pickle.loads(pickle.dumps(batch)))
+        assert list(again) == batch.pairs
+        scores |= again
+    assert scorer.collect(pairs, scores) == wanted
+
+
+def test_a_batch_has_about_the_positions_that_it_may_have(checkpoint, pairs):
+    for batch_tokens in (60, 200, 1000):
+        for batch in Scorer(checkpoint.model, LENGTH, batch_tokens).plan(pairs):
+            assert batch.positions <= batch_tokens or len(batch.pairs) == 1
+
+
+def test_nothing_to_score_is_no_batch(checkpoint):
+    assert Scorer(checkpoint.model, LENGTH, 100).score([]) == []
+
+
+def few_shot(count: int) -> list[Pair]:
+    """Questions of ten tokens behind the same 60, with four answers of four tokens."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(0, 400, (count,), generator=generator).tolist())
+
+    shots = draw(60)
+    return [
+        Pair(context, draw(4))
+        for context in (shots + draw(10) for _ in range(count))
+        for _ in range(4)
+    ]
+
+
+def positions(batches) -> int:
+    return sum(batch.positions for batch in batches)
 
 
 def test_a_greedy_continuation_is_recognised(checkpoint):

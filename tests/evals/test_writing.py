@@ -217,7 +217,9 @@ def through_lighteval(checkpoint, texts, tmp_path):
     from lighteval.tasks.requests import SamplingMethod
 
     from llmhpc.evals.model import ScoringModel
+    from llmhpc.evals.scoring import Scorer
 
+    scorer, writer = Scorer(checkpoint.model, LENGTH, 4096), Writer(checkpoint, 4096)
     metric = SampleLevelMetric(
         metric_name="exact",
         sample_level_fn=ExactMatches(),
@@ -235,7 +237,7 @@ def through_lighteval(checkpoint, texts, tmp_path):
                 bootstrap_iters=0,
             ),
             evaluation_tracker=EvaluationTracker(output_dir=str(tmp_path)),
-            model=ScoringModel("tiny", checkpoint, 4096, str(tmp_path), seen),
+            model=ScoringModel("tiny", checkpoint, scorer, writer, str(tmp_path), seen),
         )
         pipeline.evaluate()
         details = pipeline.get_details()

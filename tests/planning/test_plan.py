@@ -163,3 +163,49 @@ def test_a_name_that_could_reach_a_shell_is_refused(name):
 )
 def test_a_table_of_free_keys_takes_any(override):
     assert compose([override]).cluster.slurm == {"reservation": "x"}
+
+
+@dataclass(kw_only=True, slots=True)
+class Judge(Stage):
+    gathers: ClassVar[bool] = True
+    kind: str = "judge"
+
+
+def with_copies(seeds: int, seed: int = 0) -> Config:
+    cfg = run(seed=seed)
+    cfg.stages["c"].seeds = seeds
+    cfg.stages["d"] = Reader(needs={"documents": "c"})
+    cfg.stages["e"] = Judge(needs={"old": "b", "new": "d"})
+    return cfg
+
+
+def test_copies_go_on_behind_a_stage_with_seeds_until_one_gathers_them():
+    steps = plan(with_copies(3))
+    assert [step.name for step in steps] == ["a", "b", "c", "c", "c", "d", "d", "d", "e"]
+    assert [step.seed for step in steps if step.name == "c"] == [0, 1, 2]
+    assert [list(step.inputs.values()) for step in steps if step.name == "d"] == [
+        [step.out] for step in steps if step.name == "c"
+    ]
+    assert list(steps[-1].inputs) == ["new.0", "new.1", "new.2", "old.0"]
+    assert len({step.out for step in steps}) == 9
+
+
+def test_a_copy_is_the_step_of_a_run_with_that_seed():
+    copies = {step.out for step in plan(with_copies(3)) if step.name in "cd"}
+    alone = {step.out for step in plan(with_copies(1, seed=2)) if step.name in "cd"}
+    assert alone < copies
+
+
+@pytest.mark.parametrize(
+    ("stage", "seeds", "message"),
+    [
+        ("b", 2, "stages.b.seeds=2: 1, a seed changes nothing here"),
+        ("d", 2, "stages.d.seeds=2: its inputs have 2, 3 copies; the same number for all"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_refused(stage, seeds, message):
+    cfg = with_copies(3)
+    cfg.stages["d"] = Seeded(needs={"documents": "c"})
+    cfg.stages[stage].seeds = seeds
+    with pytest.raises(ConfigError, match=message):
+        plan(cfg)

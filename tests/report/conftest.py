@@ -107,8 +107,9 @@ def scores(exports):
         for task, metric, value, error, chance, items, higher in found:
             lines.append({
                 "step": entry["step"], "tokens": entry["tokens"], "checkpoint": entry["path"],
-                "task": task, "metric": metric, "value": value, "stderr": error, "chance": chance,
-                "items": items, "higher_is_better": higher,
+                "task": task, "form": "text" if chance is None else "cloze", "metric": metric,
+                "value": value, "stderr": error, "chance": chance, "items": items, "truncated": 0,
+                "higher_is_better": higher, "headline": metric in ("acc_norm_pmi_byte", "bits_per_byte"),
             })  # fmt: skip
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
@@ -309,7 +310,7 @@ def model_steps(run, tokenizer, tokens):
         inputs={"model": train, "tokens": tokens},
         counts={"checkpoints": 5, "items": 1455},
         config={"items": 250},
-        files={"scores.jsonl": scores(exports), "items.parquet": bytes(700)},
+        files={"scores.jsonl": scores(exports), "items/000400.parquet": bytes(700)},
         seconds=71.5,
     )
 

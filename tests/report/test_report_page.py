@@ -217,8 +217,9 @@ def test_packages_whose_versions_differ_between_steps_are_shown_with_their_steps
 
 
 def test_a_score_without_error_and_without_chance_is_shown(run):
-    line = {"step": 1, "tokens": 5, "task": "t", "metric": "m", "value": -2.25, "items": 1}
+    line = {"step": 1, "tokens": 5, "task": "t", "form": "text", "metric": "m", "value": -2.25}
     line |= {"stderr": None, "chance": None, "checkpoint": "exports/1", "higher_is_better": False}
+    line |= {"items": 1, "truncated": 0, "headline": True}
     scored = run.step("evaluate", files={"scores.jsonl": json.dumps(line).encode() + b"\n"})
     assert -2.25 in Elements(page_of(scored)).values
 

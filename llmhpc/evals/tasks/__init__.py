@@ -9,6 +9,7 @@ The same material gives the same items on every machine, whatever the model. Mod
 large packages inside ``ask`` only: the launcher reads their settings.
 """
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -16,6 +17,7 @@ from typing import ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llmhpc.config import at_least
+from llmhpc.evals.items import Asked
 
 
 class Material(NamedTuple):
@@ -40,3 +42,11 @@ class EvalTask:
 
     def before_launch(self) -> None:
         """Raise ConfigError if a file of the task is not there or wrong: in one line, with file, line and field."""
+
+    def check_length(self, positions: int) -> None:
+        """Raise ConfigError if what is scored of an item could be longer than the model's positions."""
+
+
+def ask(cfg: EvalTask, name: str, material: Material) -> list[Asked]:
+    """What the module of a task's kind asks."""
+    return importlib.import_module(f"{__name__}.{cfg.kind}").ask(cfg, name, material)

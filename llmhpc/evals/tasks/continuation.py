@@ -4,11 +4,15 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from llmhpc.errors import StageError
-from llmhpc.evals.heldout import Document
+from llmhpc.config import at_least
+from llmhpc.errors import ConfigError, StageError
+from llmhpc.evals.heldout import Document, read_documents
+from llmhpc.evals.items import Asked, Form, Item
 from llmhpc.evals.surprise import Surprise
+from llmhpc.evals.tasks import EvalTask, Material
 
 CHOICES = 4
 CANDIDATES = 8  # for each item: stretches among which those of one question are chosen
@@ -29,9 +33,39 @@ class Window(NamedTuple):
         return f"{self.document}#{self.start}"
 
 
-def make_items(
-    documents: list[Document], items: int, context_bytes: int, continuation_bytes: int, least: int
-) -> list[dict[str, Any]]:
+@dataclass(kw_only=True, slots=True)
+class Config(EvalTask):
+    """How much is asked."""
+
+    kind: str = "continuation"
+    items: int = 250  # at most: 250 give a standard error of about 0.03
+    items_min: int = 40  # with fewer the standard error is above 0.07, and the step fails
+    context_bytes: int = 256  # text shown of a question, at least; at most twice that
+    continuation_bytes: int = 64  # text of a choice, likewise
+    metric: str = "acc_norm_pmi_byte"
+
+    def __post_init__(self) -> None:
+        EvalTask.__post_init__(self)
+        for name in ("items_min", "context_bytes", "continuation_bytes"):
+            at_least(self, name, 1)
+        if self.items_min > self.items:
+            raise ConfigError(f"items_min={self.items_min}: items={self.items} or fewer")
+
+    def check_length(self, positions: int) -> None:
+        """Raise ConfigError if a choice could be longer than the model's positions: a byte can be a token."""
+        if 2 * self.continuation_bytes > positions:
+            raise ConfigError(
+                f"continuation_bytes={self.continuation_bytes}: {positions // 2} or less,"
+                f" half of the model's positions (schedule.sequence_length={positions})"
+            )
+
+
+def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
+    """Questions of the held-out documents."""
+    return [Asked(name, Form.cloze, make_items(cfg, read_documents(material.heldout)), cfg.metric)]
+
+
+def make_items(cfg: Config, documents: list[Document]) -> list[Item]:
     """Four-way items: the documents alone decide them, not their order, the model or the tokenizer.
 
     Four stretches of four documents make four items: each asks which of the four continuations follows its
@@ -43,43 +77,44 @@ def make_items(
     whitespace, so that layout gives nothing away. The right answer stands equally often at each place.
 
     Returns:
-        At most ``items`` records {"id", "document", "group", "context", "choices" (4), "gold"}; the items of
-        one ``group`` have the same choices.
+        At most ``cfg.items`` items; those of one ``group`` have the same choices.
 
     Raises:
-        StageError: fewer than ``least`` items are possible.
+        StageError: fewer than ``cfg.items_min`` items are possible.
     """
     texts = {document.id: document.text for document in documents}
     windows = [
         window
         for document in documents
-        for window in _windows(document, context_bytes, continuation_bytes)
+        for window in _windows(document, cfg.context_bytes, cfg.continuation_bytes)
     ]
     surprise = Surprise(documents)
-    candidates = _in_turns(windows)[: CANDIDATES * items]
+    candidates = _in_turns(windows)[: CANDIDATES * cfg.items]
     hardness = {w.id: surprise(w.document, w.gap + w.continuation) for w in candidates}
-    records: list[dict[str, Any]] = []
+    items: list[Item] = []
     for four in _fours(candidates, texts, lambda window: hardness[window.id]):
-        if len(records) + CHOICES > items:
+        if len(items) + CHOICES > cfg.items:
             break
-        for gold, window in enumerate(four):
-            choices = [window.gap + other.continuation for other in four]
-            records.append(
-                {
-                    "id": window.id,
-                    "document": window.document,
-                    "group": four[0].id,
-                    "context": window.context,
-                    "choices": choices,
-                    "gold": gold,
-                }
-            )
-    if len(records) < least:
+        items += [_item(four, gold) for gold in range(CHOICES)]
+    if len(items) < cfg.items_min:
         raise StageError(
-            f"continuation: {len(records)} items possible from {len(documents)} held-out documents, "
-            f"{least} needed; hold out more documents, or set a smaller items_min"
+            f"continuation: {len(items)} items possible from {len(documents)} held-out documents, "
+            f"{cfg.items_min} needed; hold out more documents, or set a smaller items_min"
         )
-    return records
+    return items
+
+
+def _item(four: list[Window], gold: int) -> Item:
+    window = four[gold]
+    return Item(
+        id=window.id,
+        prompt=window.context,
+        choices=tuple(window.gap + other.continuation for other in four),
+        gold=(gold,),
+        alone="",
+        document=window.document,
+        group=four[0].id,
+    )
 
 
 def _hash(*parts: str) -> bytes:
