@@ -1,10 +1,10 @@
 """Where a process of an evaluation stands: which share of the work is its own, and with whom it holds a model."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from llmhpc.errors import PeerLostError
 
 MEETING_MIN = 30
 POLL_S = 0.05
+FAILED = "failed"  # the key under which one says that it will not come
 Work = TypeVar("Work")
 
 
@@ -52,24 +53,36 @@ class Place:
         """Wait until all processes of the step have come to ``what``: words that are used only once.
 
         Raises:
-            PeerLostError: one of them did not come within half an hour.
+            PeerLostError: one of them has failed, or did not come within half an hour.
         """
-        store, size = self.process.store, self.process.size
-        assert store is not None  # of a process that has joined
+        store, size = self._store, self.process.size
         if store.add(f"{what}: came", 1) == size:
             store.set(f"{what}: all", "")
-        try:
-            store.wait([f"{what}: all"], timedelta(minutes=MEETING_MIN))
-        except dist.DistStoreError as error:
-            came = store.add(f"{what}: came", 0)
-            raise PeerLostError(
-                f"process {self.process.rank} waited {MEETING_MIN} min for all to come to: {what}; "
-                f"{came} of {size} came"
-            ) from error
+        deadline = time.monotonic() + 60 * MEETING_MIN
+        while not store.check([f"{what}: all"]):
+            if store.check([FAILED]):
+                raise PeerLostError(store.get(FAILED).decode())
+            if time.monotonic() > deadline:
+                came = store.add(f"{what}: came", 0)
+                raise PeerLostError(
+                    f"process {self.process.rank} waited {MEETING_MIN} min for all to come to: "
+                    f"{what}; {came} of {size} came"
+                )
+            time.sleep(POLL_S)
         gone = store.add(f"{what}: gone", 1)
         while self.process.rank == 0 and gone < size:  # it has the store: the others leave first
             time.sleep(POLL_S)
             gone = store.add(f"{what}: gone", 0)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell those who wait for this process that it will not come."""
+        with contextlib.suppress(RuntimeError):  # the store is gone if process 0 is
+            self._store.set(FAILED, f"process {self.process.rank} failed: {error}")
+
+    @property
+    def _store(self) -> dist.Store:
+        assert self.process.store is not None  # of a process that has joined
+        return self.process.store
 
 
 @contextmanager
@@ -84,10 +97,14 @@ def taken(dp: int, tp: int, resources: Resources, folder: Path) -> Iterator[Plac
 
     Raises:
         StageError: this process was not started as one of so many.
-        PeerLostError: another process is gone.
+        PeerLostError: another process has failed or is gone.
     """
     with processes.joined(dp * tp, resources, folder, worlds=dp) as process:
         dp_rank, tp_rank = divmod(process.rank, tp)
         place = Place(dp_rank, dp, tp_rank, tp, process)
-        yield place
+        try:
+            yield place
+        except BaseException as error:
+            place.fail(error)
+            raise
         place.meet("the end")

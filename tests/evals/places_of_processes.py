@@ -14,7 +14,10 @@ from llmhpc.evals.places import taken
 from llmhpc.evals.scoring import Pair, Scorer
 from llmhpc.evals.writing import Writer
 
-PAIRS = [Pair((0, n, n + 1, 7), (n + 2, 9, 11, n)) for n in range(2, 14)]
+SHOTS = tuple(
+    range(20, 60)
+)  # a beginning in common: its keys are computed once, by each for its own heads
+PAIRS = [Pair((0, *SHOTS, n, n + 1), (n + 2, 9, 11, n)) for n in range(2, 14)]
 PROMPTS = ["Bread butter", "River", "Needle thread cloth", "Captain"]
 WRITING = Writing(max_tokens=12, stop=(".",))
 
@@ -24,7 +27,7 @@ def answers(folder: Path, tp: int) -> dict:
     checkpoint = load(Export(0, 0, folder.name, folder), tp)
     parts = [getattr(p, "to_local", lambda p=p: p)() for p in checkpoint.model.parameters()]
     return {
-        "scores": [s.logprob for s in Scorer(checkpoint.model, 128, 64).score(PAIRS)],
+        "scores": [s.logprob for s in Scorer(checkpoint.model, 128, 90).score(PAIRS)],
         "texts": Writer(checkpoint, 256).write(PROMPTS, WRITING),
         "parameters": sum(part.numel() for part in parts),
     }

@@ -6,9 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 
 import pytest
+import torch
+
+from llmhpc import processes
+from llmhpc.config import Resources
+from llmhpc.errors import PeerLostError, StageError
+from llmhpc.evals import places
+from llmhpc.evals.exports import Export, load
 
 PROCESS = Path(__file__).with_name("places_of_processes.py")
 JOBS = itertools.count(os.getpid() * 1000)
@@ -89,6 +97,59 @@ def test_copies_share_the_work(exports, copies):
     assert [here["writes"] for here in copies.values()] == [True, True]
     for export in exports:
         assert copies[0, 0][export.name] == copies[1, 0][export.name]
+
+
+@pytest.fixture
+def two():
+    """Two places of one step, in this process."""
+    store = torch.distributed.HashStore()
+    cpu = torch.device("cpu")
+    return [places.Place(n, 2, 0, 1, processes.Place(n, 2, n, cpu, store=store)) for n in range(2)]
+
+
+def test_nobody_goes_on_before_all_have_come(two):
+    with futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(two[0].meet, "here")
+        with pytest.raises(futures.TimeoutError):
+            first.result(timeout=0.3)
+        two[1].meet("here")
+        first.result(timeout=5)
+
+
+def test_a_process_that_fails_is_not_waited_for(two):
+    with futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(two[0].meet, "here")
+        two[1].fail(StageError("no room"))
+        with pytest.raises(PeerLostError, match="^process 1 failed: no room$"):
+            first.result(timeout=5)
+
+
+def test_a_process_that_does_not_come_is_not_waited_for_without_end(two, monkeypatch):
+    monkeypatch.setattr(places, "MEETING_MIN", 0.001)
+    with pytest.raises(PeerLostError, match="process 0 waited .* come to: here; 1 of 2 came"):
+        two[0].meet("here")
+
+
+def test_an_error_of_one_s_own_stays_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="mine"), places.taken(1, 1, Resources(), tmp_path):
+        raise ValueError("mine")
+    with places.taken(1, 1, Resources(), tmp_path) as place:
+        assert (place.dp_rank, place.tp_rank, place.device.type) == (0, 0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("tp", "changes", "message"),
+    [
+        (4, {}, "tp=4: a divisor of 2, the model's key and value heads"),
+        (2, {"model_type": "gpt2"}, "tp=2: transformers cannot cut a gpt2 model"),
+    ],
+)
+def test_a_model_that_cannot_be_cut_is_refused(exports, tmp_path, tp, changes, message):
+    shutil.copytree(exports[0], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(StageError, match=message):
+        load(Export(0, 0, "x", tmp_path), tp)
 
 
 @pytest.mark.slow

@@ -263,3 +263,30 @@ def test_lighteval_s_pipeline_gets_and_judges_the_same_texts(through_lighteval, 
 def test_a_task_without_a_length_of_its_texts_is_refused(through_lighteval):
     with pytest.raises(StageError, match="task endless.*: generation_size=None"):
         through_lighteval(endless=None)
+
+
+def test_the_stage_has_questions_answered_in_the_model_s_own_words(
+    train_step, texts, tokens_step, tmp_path
+):
+    from llmhpc.evals.tasks import written
+    from llmhpc.jobs.evaluate import Config, run
+    from llmhpc.task import Task
+
+    (tmp_path / "data").mkdir()
+    rows = [
+        {"prompt": PROMPTS[0], "answers": ["the" + texts[0][0].upper() + "!"]},
+        {"prompt": PROMPTS[1], "answers": ["of this it does not write"]},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "data" / "test.jsonl").write_text(lines)
+    task = written.Config(
+        data_dir=str(tmp_path / "data"), max_tokens=GREEDY.max_tokens, stop=list(GREEDY.stop)
+    )
+    (tmp_path / "out").mkdir()
+    counts = run(
+        Config(tasks={"own_words": task}),
+        {"model": train_step, "tokens": tokens_step},
+        tmp_path / "out",
+        Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path),
+    )
+    assert counts["final"] == {"own_words.written": 0.5}
