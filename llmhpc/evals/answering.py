@@ -82,7 +82,7 @@ def respond(
     docs = [doc_of(asked, item) for item in asked.items]
     model.progress = progress
     if asked.form is Form.written:
-        return model.greedy_until(docs)
+        return model.write(docs, asked.writing)
     if asked.form is Form.text:
         return model.loglikelihood_rolling(docs)
     return model.loglikelihood(docs)
