@@ -96,10 +96,12 @@ def _open(export: exports.Export, batch_tokens: int, scratch: Path) -> Any:
     engine.prepare(scratch)
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
 
     checkpoint = exports.load(export)
     scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
-    return ScoringModel(export.name, checkpoint, scorer, str(scratch / "samples"))
+    writer = Writer(checkpoint, batch_tokens)
+    return ScoringModel(export.name, checkpoint, scorer, writer, str(scratch / "samples"))
 
 
 def gather(

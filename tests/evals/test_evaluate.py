@@ -199,12 +199,13 @@ def test_new_weights_at_an_old_path_get_new_scores_and_nothing_is_left_in_the_ch
 def test_the_key_of_the_cache_follows_the_weights(train_step, tmp_path):
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
 
     keys = []
     for export in exports.find_exports(train_step)[:2]:
         checkpoint = exports.load(export)
         scorer = Scorer(checkpoint.model, checkpoint.max_length, 4096)
-        model = ScoringModel("same", checkpoint, scorer, str(tmp_path))
+        model = ScoringModel("same", checkpoint, scorer, Writer(checkpoint, 4096), str(tmp_path))
         keys.append(model._cache.cache_dir)
     assert keys[0] != keys[1]
     assert all(key.is_relative_to(tmp_path) for key in keys)
