@@ -12,6 +12,7 @@ import numpy as np
 PREFIX_LEAST = (
     16  # tokens: a shorter common beginning of many texts is not worth a group of its own
 )
+PADDING = 16  # one part in 16 of a batch may be padding; the next batch then has shorter rows
 KEYS = 8  # a batch attends to at most this many keys for each of its positions that are allowed
 
 Tokens = tuple[int, ...]
@@ -180,6 +181,8 @@ class Planner:
             width = rows[start][0]
             keys = KEYS * self.batch_tokens // (width + len(prefix))
             count = max(1, min(self.batch_tokens // width, keys))
+            padding = itertools.accumulate(width - size for size, _ in rows[start : start + count])
+            count = sum(padded <= self.batch_tokens / PADDING for padded in padding)
             yield Batch(prefix, tuple(pairs for _, pairs in rows[start : start + count]), width)
             start += count
 

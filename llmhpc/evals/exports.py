@@ -1,6 +1,7 @@
 """The checkpoints of a training step as Hugging Face folders: found, checked and loaded."""
 
 import functools
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,3 +111,14 @@ def weights_hash(folder: Path) -> str:
 @functools.cache
 def _hash(path: Path, changed_ns: int) -> str:
     return sha256(path)
+
+
+def link(folder: Path, to: Path) -> None:
+    """The files of an export in another folder as well: hard links where the file system allows, else copies."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = to / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(path)
+        except OSError:  # another file system, or one without hard links
+            shutil.copy2(path, target)

@@ -71,7 +71,7 @@ class ScoringModel(LightevalModel):
         return self.scorer.max_length
 
     def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Log-likelihood of each choice after its query; the query begins a document.
+        """Log-likelihood of each choice after its query, and its lead where it has one; the query begins a document.
 
         The token counts are the true ones (lighteval's own backend pads them, which turns the token norm
         into no norm), and where a document has an unconditioned query the likelihoods without context
@@ -80,10 +80,10 @@ class ScoringModel(LightevalModel):
         pairs: list[Pair] = []
         responses = []
         for doc in docs:
-            queries = [self.prompt_manager.prepare_prompt(doc)]
+            leads = (doc.specific or {}).get("leads")
+            encoded = [self._encoded(self.prompt_manager.prepare_prompt(doc), doc.choices, leads)]
             if doc.unconditioned_query is not None:
-                queries.append(doc.unconditioned_query)
-            encoded = [self.tok_encode_pair(q, doc.choices, pairwise=True) for q in queries]
+                encoded.append(self._encoded(doc.unconditioned_query, doc.choices))
             pairs += [
                 Pair((self.tokenizer.bos_token_id, *context), tuple(choice))
                 for contexts, choices in encoded
@@ -91,9 +91,21 @@ class ScoringModel(LightevalModel):
             ]
             contexts, choices = encoded[0]
             response = ModelResponse(input_tokens=contexts[0], output_tokens=choices)
-            response.logprobs = [0.0] * (len(choices) * len(queries))
+            response.logprobs = [0.0] * (len(choices) * len(encoded))
             responses.append(response)
         return self._fill(pairs, responses)
+
+    def _encoded(
+        self, query: str, choices: list[str], leads: Sequence[str] | None = None
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """What stands before each choice, and the choice, as tokens."""
+        if leads is None:
+            return self.tok_encode_pair(query, choices, pairwise=True)
+        each = [
+            self.tok_encode_pair(query + lead, [choice], pairwise=True)
+            for lead, choice in zip(leads, choices, strict=True)
+        ]
+        return [before[0] for before, _ in each], [choice[0] for _, choice in each]
 
     def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
         """Log-likelihood of each text from its beginning, as one number for each window.

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from llmhpc.errors import StageError
 from llmhpc.evals.batches import Batch, Pair, Planner, Tokens, Tree, tree
 
-HEAD_ELEMENTS = 1 << 21  # logits made at once: 8 MB in float32, so that they stay near the cache
+HEAD_ELEMENTS = 1 << 23  # logits made at once: 32 MB in float32
 BRANCHING = {"llama", "granite"}  # seen to keep to a mask, positions and keys given from outside
 
 __all__ = ["Batch", "Pair", "Score", "Scorer"]
@@ -163,18 +163,17 @@ class Scorer:
         greedy_N = torch.empty(len(targets_N), dtype=torch.bool)
         step = max(1, HEAD_ELEMENTS // self.head.weight.shape[0])
         for start in range(0, len(places_U), step):
-            logits_uV = self._logits(hidden_UD[start : start + step])
             mine_n = ((of_N >= start) & (of_N < start + step)).nonzero()[:, 0]
-            of_n = (of_N[mine_n] - start).to(logits_uV.device)
-            targets_n = targets_N[mine_n].to(logits_uV.device)
-            logprobs_n = logits_uV[of_n, targets_n] - logits_uV.logsumexp(1)[of_n]
-            logprobs_N[mine_n] = logprobs_n.cpu()
-            greedy_N[mine_n] = (logits_uV.argmax(1)[of_n] == targets_n).cpu()
+            logits_uV = self._logits(hidden_UD[start : start + step])
+            of_n, targets_n = (of_N[mine_n] - start), targets_N[mine_n]
+            logprobs_n, greedy_n = _of_targets(
+                logits_uV, of_n.to(logits_uV.device), targets_n.to(logits_uV.device)
+            )
+            logprobs_N[mine_n], greedy_N[mine_n] = logprobs_n.cpu(), greedy_n.cpu()
         return logprobs_N, greedy_N
 
     def _logits(self, hidden_UD: Tensor) -> Tensor:
-        logits_UV = self.head(hidden_UD).float()
-        return logits_UV if self.scaling == 1 else logits_UV / self.scaling
+        return self.head(hidden_UD).float().div_(self.scaling)
 
     @torch.inference_mode()
     def _try_head(self) -> None:
@@ -201,6 +200,17 @@ class _Behind:
         rows = len(keys_BHSd)
         keys, values = (tensor.expand(rows, -1, -1, -1) for tensor in self.layers[layer])
         return torch.cat([keys, keys_BHSd], 2), torch.cat([values, values_BHSd], 2)
+
+
+def _of_targets(logits_uV: Tensor, of_n: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor]:
+    """log_softmax and argmax at the targets alone, with fewer passes over the logits, which it overwrites."""
+    target_n = logits_uV[of_n, targets_n]
+    greatest_u = logits_uV.amax(1)
+    greedy_n = target_n == greatest_u[of_n]
+    of_g = of_n[greedy_n]  # where several are the greatest, the first is taken
+    greedy_n[greedy_n.clone()] = logits_uV[of_g].argmax(1) == targets_n[greedy_n]
+    total_u = logits_uV.sub_(greatest_u[:, None]).exp_().sum(1)
+    return target_n - (greatest_u + total_u.log())[of_n], greedy_n
 
 
 def _padded(rows: Iterable[Sequence[int]], value: int) -> Tensor:

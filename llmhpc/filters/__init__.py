@@ -89,10 +89,11 @@ class Rule:
 
 
 class Engine(Enum):
-    """What takes the main text out of a page."""
+    """What takes the text out of a page."""
 
     trafilatura = "trafilatura"  # Barbaresi, ACL 2021 demos: the reference
     fast = "fast"  # resiliparse (Bevendorff et al., ECIR 2018): some twenty times as fast
+    whole = "whole"  # all text of the page, with its menus and frames: what WET files have
 
 
 class Splitter(Enum):

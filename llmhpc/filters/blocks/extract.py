@@ -54,7 +54,7 @@ class MainText(Trafilatura):
         )
         self.cfg = cfg
         self.removed = removed
-        if Engine.fast in (cfg.engine, *cfg.engines.values()):
+        if {Engine.fast, Engine.whole} & {cfg.engine, *cfg.engines.values()}:
             # here, so that a package that is missing fails the rank and not every page
             importlib.import_module(RESILIENT)
         logging.getLogger(trafilatura.__name__).setLevel(logging.CRITICAL)  # a line for every page
@@ -62,9 +62,11 @@ class MainText(Trafilatura):
     def extract(self, text: str, engine: Engine = Engine.trafilatura) -> str | Exception:
         """The main text, or the error that the page caused: the sandbox raises it on its other side."""
         try:
-            if engine is Engine.fast:
-                return importlib.import_module(RESILIENT).main_text(text)
-            return super().extract(text)
+            if engine is Engine.trafilatura:
+                return super().extract(text)
+            resilient = importlib.import_module(RESILIENT)
+            take = resilient.whole_text if engine is Engine.whole else resilient.main_text
+            return take(text)
         except RAISED_BY_A_PAGE as error:
             return error
 

@@ -32,6 +32,11 @@ def main_text(html: str) -> str:
     ).strip()
 
 
+def whole_text(html: str) -> str:
+    """All text of the page that is seen; empty if there is none."""
+    return extract_plain_text(html, main_content=False, alt_texts=False).strip()
+
+
 def keep_lists(html: str) -> str:
     """The page with its outermost lists of text, those in menus and frames apart, inside <dl><dd>."""
     parts, written = [], 0
