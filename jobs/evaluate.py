@@ -89,13 +89,16 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
 
     whole = task.phase not in ("ask", "score", "gather")
     exports = find_exports(inputs["model"])
+    counts: dict[str, Any] = {}
     kept = task.home / "work" / "answers"
     if whole or task.phase == "ask":
         documents = inputs["documents"] / "documents" if "documents" in inputs else None
         heldout = inputs["tokens"] / "heldout" / "documents.jsonl.zst"
-        evaluation.ask(cfg.tasks, Material(heldout, documents), out / "tasks")
+        left_out = evaluation.ask(cfg.tasks, Material(heldout, documents), out / "tasks")
+        if left_out:
+            counts["left_out"] = left_out
         if not whole:
-            return {}
+            return counts
     asked = items.read((out if whole else task.home) / "tasks")
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         if whole or task.phase == "score":
@@ -113,7 +116,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             if not whole or task.process != 0:
                 return {}
         last = evaluation.gather(exports, asked, kept, Path(scratch), out)
-    return {
+    return counts | {
         "checkpoints": len(exports),
         "items": sum(len(each.items) for each in asked),
         "prompts_truncated": sum(line["truncated"] for line in last if line["headline"]),

@@ -10,7 +10,7 @@ from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals import answering, exports, items, letters
 from llmhpc.evals import tasks as tasks_of
 from llmhpc.evals.items import Asked
-from llmhpc.evals.tasks import EvalTask, Material
+from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 if TYPE_CHECKING:
     from llmhpc.evals.model import ScoringModel
@@ -31,14 +31,26 @@ class Unit(NamedTuple):
         return len(self.asked.items)
 
 
-def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> None:
-    """Write everything that is asked below ``folder``."""
+def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> dict[str, str]:
+    """Write everything that is asked below ``folder``; returns the tasks that are left out, and why.
+
+    Raises:
+        ArtifactError: a task has no item, or two with the same id.
+        NothingToAsk: no task has any.
+    """
+    left_out = {}
     for name, task in tasks.items():
-        for asked in tasks_of.ask(task, name, material):
-            if not asked.items:
-                raise ArtifactError(f"tasks.{name}: no item")
+        try:
+            found = tasks_of.ask(task, name, material)
+        except NothingToAsk as error:
+            left_out[name] = str(error)
+            if len(left_out) == len(tasks):
+                raise
+            continue
+        for asked in found:
             _check(asked, name)
             items.write(folder, asked)
+    return left_out
 
 
 def _check(asked: Asked, name: str) -> None:
@@ -47,6 +59,8 @@ def _check(asked: Asked, name: str) -> None:
     if asked.metric and asked.metric not in metrics.names(asked.form):
         valid = ", ".join(metrics.names(asked.form))
         raise ConfigError(f"tasks.{name}.metric={asked.metric}: {valid}")
+    if not asked.items:
+        raise ArtifactError(f"tasks.{name}: no item")
     if len({item.id for item in asked.items}) < len(asked.items):
         raise ArtifactError(f"tasks.{name}: items with the same id")
 
