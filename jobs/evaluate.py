@@ -69,8 +69,6 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write tasks/, scores.jsonl, domains.jsonl, scores/ and items/."""
-    import tempfile
-
     from llmhpc.evals import evaluation, items
     from llmhpc.evals.exports import find_exports
     from llmhpc.evals.tasks import Material
@@ -86,19 +84,17 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
         if not whole:
             return {}
     asked = items.read(questions)
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        if whole or task.phase == "score":
-            mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
-            evaluation.score(
-                mine,
-                kept,
-                cfg.batch_tokens,
-                Path(scratch),
-                lambda done, total, note: task.progress(done, total, "items", note),
-            )
-            if not whole:
-                return {}
-        last = evaluation.gather(exports, asked, kept, Path(scratch), out)
+    if whole or task.phase == "score":
+        mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
+        evaluation.score(
+            mine,
+            kept,
+            cfg.batch_tokens,
+            lambda done, total, note: task.progress(done, total, "items", note),
+        )
+        if not whole:
+            return {}
+    last = evaluation.gather(exports, asked, kept, out)
     return {
         "checkpoints": len(exports),
         "items": sum(len(each.items) for each in asked),

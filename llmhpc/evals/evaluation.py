@@ -36,6 +36,9 @@ def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> None
 
 
 def _check(asked: Asked, name: str) -> None:
+    from llmhpc.evals import engine
+
+    engine.prepare()
     from llmhpc.evals import metrics
 
     if asked.metric and asked.metric not in metrics.names(asked.form):
@@ -59,7 +62,6 @@ def score(
     mine: list[Unit],
     kept: Path,
     batch_tokens: int,
-    scratch: Path,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> None:
     """Have the units answered that are not in ``kept``; a checkpoint is loaded only if one of its is not.
@@ -68,7 +70,6 @@ def score(
         mine: by rising step.
         kept: folder of the answers.
         batch_tokens: positions of one batch.
-        scratch: folder for what lighteval writes.
         progress: called with the items done, all items, and a note.
     """
     total, done = sum(unit.size for unit in mine), 0
@@ -79,7 +80,7 @@ def score(
         if not path.exists():
             if model is None or model[0] != unit.export:
                 progress(done, total, f"step {unit.export.step}, loading")
-                model = unit.export, _open(unit.export, batch_tokens, scratch)
+                model = unit.export, _open(unit.export, batch_tokens)
 
             def tell(items: int, before: int = done, note: str = note) -> None:
                 progress(before + items, total, note)
@@ -90,20 +91,20 @@ def score(
         progress(done, total, note)
 
 
-def _open(export: exports.Export, batch_tokens: int, scratch: Path) -> Any:
+def _open(export: exports.Export, batch_tokens: int) -> Any:
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
+    engine.prepare()
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
 
     checkpoint = exports.load(export)
     scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
-    return ScoringModel(export.name, checkpoint, scorer, str(scratch / "samples"))
+    return ScoringModel(checkpoint, scorer)
 
 
 def gather(
-    found: list[exports.Export], asked: list[Asked], kept: Path, scratch: Path, out: Path
+    found: list[exports.Export], asked: list[Asked], kept: Path, out: Path
 ) -> list[dict[str, Any]]:
     """Write scores.jsonl, domains.jsonl, scores/ and items/ from the answers; returns the last checkpoint's lines.
 
@@ -112,7 +113,7 @@ def gather(
     """
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
+    engine.prepare()
     from llmhpc.evals import scores
 
     lines: list[dict[str, Any]] = []

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from lighteval.models.abstract_model import LightevalModel, ModelConfig
+from lighteval.models.abstract_model import LightevalModel
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.prompt_manager import PromptManager
 from lighteval.tasks.requests import Doc
-from lighteval.utils.cache_management import SampleCache
 from transformers import PreTrainedTokenizerBase
 
 from llmhpc.errors import StageError
@@ -14,42 +13,25 @@ from llmhpc.evals.exports import Checkpoint
 from llmhpc.evals.scoring import Pair, Scorer
 
 
-class ScoringConfig(ModelConfig):
-    """What lighteval's cache knows a model by.
-
-    Its key is made of these fields alone: without the weights' hash new weights at an old path would get
-    old scores. The name is a logical one: with an absolute path the cache would land in the checkpoint.
-    """
-
-    model_name: str
-    weights: str
-
-
 class ScoringModel(LightevalModel):
     """One checkpoint. It scores texts; tasks that need generated text are refused.
 
     Args:
-        name: of the checkpoint, relative.
         checkpoint: model, tokenizer and the hash of the weights.
         scorer: scores pairs of token ids with that model.
-        cache: folder that lighteval's cache may use.
         progress: called with the number of documents done, of those that one call asks for.
     """
 
     def __init__(
         self,
-        name: str,
         checkpoint: Checkpoint,
         scorer: Scorer,
-        cache: str,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.config = ScoringConfig(model_name=name, weights=checkpoint.weights, cache_dir=cache)
         self.scorer = scorer
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
         self._tokenizer = checkpoint.tokenizer
-        self._cache = SampleCache(self.config)  # the pipeline touches it even if nothing is cached
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

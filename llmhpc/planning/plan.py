@@ -39,7 +39,9 @@ def plan(cfg: Config) -> list[Step]:
         _check(name, stage, cfg.stages)
         needed = {role: copies[need] for role, need in sorted(stage.needs.items())}
         if stage.gathers:
-            named = {f"{role}.{n}": s for role, steps in needed.items() for n, s in enumerate(steps)}
+            named = {
+                f"{role}.{n}": s for role, steps in needed.items() for n, s in enumerate(steps)
+            }
             copies[name] = [_step(cfg, name, cfg.seed, named)]
             continue
         copies[name] = [
