@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.train import LR, batches_to_learn
 from llmhpc.config import Resources
 from llmhpc.planning.compose import compose
+from llmhpc.processes import joined
 from llmhpc.train import checkpoints
 from llmhpc.train.engine import Engine
-from llmhpc.train.processes import joined
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
 

@@ -20,9 +20,9 @@ import torch.distributed
 from benchmarks.train import batches_to_learn
 from llmhpc.config import Resources
 from llmhpc.models.llama import Config as Llama
+from llmhpc.processes import joined
 from llmhpc.train import checkpoints
 from llmhpc.train.engine import Engine
-from llmhpc.train.processes import joined
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from llmhpc.config import Resources
 from llmhpc.models.llama import Config as Llama
+from llmhpc.processes import Place, joined
 from llmhpc.train.data import Rows
 from llmhpc.train.engine import Engine
-from llmhpc.train.processes import Place, joined
 from llmhpc.train.settings import Parallel, Schedule
 
 BASE, WIDTHS = 128, (128, 512)

@@ -33,9 +33,9 @@ from llmhpc.config import Resources
 from llmhpc.models import hugging_face
 from llmhpc.models.llama import Config as Llama
 from llmhpc.planning.compose import compose
+from llmhpc.processes import joined
 from llmhpc.train.data import Rows
 from llmhpc.train.engine import Engine
-from llmhpc.train.processes import joined
 from llmhpc.train.settings import Parallel, PipelineOrder, Precision, Schedule
 
 GOAL = 1.0

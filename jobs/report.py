@@ -35,13 +35,14 @@ class Config(Stage):
         return {
             "scores": "a step that writes scores.jsonl (evaluate)",
             "inspection": "a step that writes ledger.json and samples.parquet (inspect)",
+            "verdict": "a step that writes signal.json (verdict)",
         }
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError if there is nothing to show."""
         if not played_by:
             raise ConfigError(
-                "needs: scores (an evaluate step), inspection (an inspect step) or both"
+                "needs: one or more of scores (an evaluate step), inspection (an inspect step), verdict"
             )
 
     def will_write(self, input_bytes: int) -> Footprint:

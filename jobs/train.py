@@ -274,7 +274,7 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Train to the last step, from the newest whole checkpoint in ``out``, else from the start if there is one."""
-    from llmhpc.train.processes import joined
+    from llmhpc.processes import joined
     from llmhpc.train.trainer import Trainer
     from llmhpc.train.watch import Watching
     from llmhpc.train.wishes import Wishes

@@ -63,11 +63,13 @@ class Display:
 
 
 def results(steps: list[Step]) -> list[str]:
-    """The lines that name what a person will look at: the report, the final checkpoint."""
+    """The lines that name what a person will look at: verdicts, the report, the final checkpoint."""
     lines = []
     for step in steps:
         if exports := read_json(step.out / "exports.json"):
             lines.append(f"final checkpoint  {step.out / exports[-1]['path']}")
+        for pair in read_json(step.out / "verdict.json") or []:
+            lines.append(f"verdict           {pair['sentence']}")
         if (step.out / "report.html").exists():
             lines.append(f"report            {step.out / 'report.html'}")
     return lines

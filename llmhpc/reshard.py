@@ -22,7 +22,7 @@ from llmhpc.planning.registry import revive
 from llmhpc.train.settings import Parallel, Precision, Schedule
 
 if TYPE_CHECKING:
-    from llmhpc.train.processes import Place
+    from llmhpc.processes import Place
 
 KEYS = ("dp", "cp", "tp", "pp", "zero_stage")
 
@@ -91,7 +91,7 @@ def _alone(rank: int, size: int) -> Iterator["Place"]:
     import torch.distributed as dist
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    from llmhpc.train.processes import Place
+    from llmhpc.processes import Place
 
     before = dict(os.environ)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}

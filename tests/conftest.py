@@ -235,7 +235,7 @@ def answered(name, form, right, document, draw):
     logprobs = [-3.0 - draw.random() for _ in range(4)]
     logprobs[prediction] = -2.0
     return ITEM | {
-        "task": name, "form": form, "item": f"i{document}", "document": document, "group": document,
+        "task": name, "form": form, "item": f"i{document}", "hash": f"{name} {document}", "document": document, "group": document,
         "gold": [gold], "logprobs": logprobs, "prediction": prediction, "correct": right,
         "y": float(right), "x": 1.0,
     }  # fmt: skip
@@ -245,7 +245,7 @@ def read_aloud(name, bits_per_byte, document, draw):
     """A text and its bits."""
     size = 500.0 + 1000 * draw.random()
     return ITEM | {
-        "task": name, "form": "text", "item": f"i{document}", "document": document, "group": document,
+        "task": name, "form": "text", "item": f"i{document}", "hash": f"{name} {document}", "document": document, "group": document,
         "gold": [], "logprobs": [-size * bits_per_byte], "y": size * bits_per_byte, "x": size,
     }  # fmt: skip
 

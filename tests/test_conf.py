@@ -121,7 +121,9 @@ def test_a_group_alone_stands_for_the_one_place_where_the_pipeline_has_it():
 
 def test_a_report_of_nothing_is_refused():
     words = ["pipeline=fineweb", "~stages.inspect", "~stages.report.needs.inspection"]
-    with pytest.raises(ConfigError, match="stages.report.needs: scores .* inspection .* or both"):
+    with pytest.raises(
+        ConfigError, match="stages.report.needs: one or more of scores .* inspection .* verdict"
+    ):
         plan(compose(words))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"errors", "files", "config", "task"}
+FOUNDATION = {"errors", "files", "config", "task", "processes"}
 CONCERNS = {
     "sources",
     "filters",
@@ -32,6 +32,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "files": set(),
     "config": {"errors"},
     "task": {"errors", "files"},
+    "processes": {"config", "errors", "files"},
     "scheduler": {"errors"},
     "planning": {"config", "errors"},
     "handoff": {"config", "errors", "files", "planning", "scheduler"},
@@ -45,7 +46,7 @@ FRAMEWORK = {  # a module or a package of llmhpc -> those of llmhpc that it may 
     "compare": {"errors", "files", "handoff", "report"},
     "tracing": RECORDS | {"dedup", "sources", "tokens", "train"},
     "trace": {"errors", "tracing"},
-    "reshard": RECORDS | {"models", "train"},
+    "reshard": RECORDS | {"models", "processes", "train"},
     "model_of": {"errors", "files", "models", "planning", "tokens", "train"},
     "to_gguf": {"errors", "files", "models", "tokens", "train"},
     "cancel": RECORDS | {"scheduler"},

@@ -101,16 +101,20 @@ def _scoring(model: Path, batch: int) -> Any:
     from llmhpc.evals import exports
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
 
     checkpoint = exports.load(exports.Export(0, 0, "model", model))
-    return ScoringModel(checkpoint, Scorer(checkpoint.model, checkpoint.max_length, batch))
+    scorer = Scorer(checkpoint.model, checkpoint.max_length, batch)
+    return ScoringModel(checkpoint, scorer, Writer(checkpoint, batch))
 
 
 def lighteval(
     model: Path, questions: Path, scratch: Path, batch: int, meter: Meter
 ) -> dict[str, Any]:
     """lighteval's own transformers back end through its pipeline."""
-    _let_lighteval_start(scratch)
+    from llmhpc.evals import engine
+
+    engine.prepare_pipeline(scratch)
     from types import ModuleType
 
     from lighteval.logging.evaluation_tracker import EvaluationTracker
@@ -209,31 +213,6 @@ def lm_eval(
         "scores": {name: values[f"{name},none"] for name in ("acc", "acc_norm")},
         "answers": [[float(r[0]) for r in sample["filtered_resps"]] for sample in samples],
     }
-
-
-def _let_lighteval_start(scratch: Path) -> None:
-    """What lighteval 0.13 cannot do without offline, and beside nanotron 0.4.
-
-    It imports nanotron wherever it is installed; its registry imports every task file, one of which downloads;
-    its logger looks for a git repository.
-    """
-    import datasets
-    from lighteval.utils import imports
-
-    datasets.config.HF_DATASETS_CACHE = scratch
-    original = imports.is_package_available
-    imports.is_package_available = lambda name: name != "nanotron" and original(name)  # type: ignore
-    from lighteval.logging.info_loggers import GeneralConfigLogger
-    from lighteval.tasks.registry import Registry
-
-    def load(custom_tasks: Any, load_multilingual: bool = False) -> dict[str, Any]:
-        return Registry._extract_configs(custom_tasks)
-
-    def start(logger: Any) -> None:
-        logger.lighteval_sha, logger.start_time = "", time.perf_counter()
-
-    Registry.load_all_task_configs = staticmethod(load)  # type: ignore[assignment]
-    GeneralConfigLogger.__init__ = start  # type: ignore[method-assign]
 
 
 def _without_space(rows: Rows, answers: Answers) -> float:

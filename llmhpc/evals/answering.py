@@ -54,6 +54,7 @@ def doc_of(asked: Asked, item: Item) -> "Doc":
         choices=list(item.choices),
         gold_index=list(item.gold),
         unconditioned_query=item.alone,
+        specific={"leads": item.leads} if item.leads else None,
         original_query=item.choices[0] if asked.form is Form.text else None,
         generation_size=asked.writing.max_tokens,
         stop_sequences=list(asked.writing.stop),
@@ -81,7 +82,7 @@ def respond(
     docs = [doc_of(asked, item) for item in asked.items]
     model.progress = progress
     if asked.form is Form.written:
-        return model.greedy_until(docs)
+        return model.write(docs, asked.writing)
     if asked.form is Form.text:
         return model.loglikelihood_rolling(docs)
     return model.loglikelihood(docs)

@@ -3,6 +3,10 @@
 import logging
 import os
 import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from llmhpc.evals.deferred import Deferred
@@ -19,6 +23,23 @@ def prepare() -> None:
     _hide_nanotron()
     _import_only_what_is_used()
     logging.getLogger("lighteval").setLevel(logging.ERROR)
+
+
+def prepare_pipeline(cache: Path) -> None:
+    """All of lighteval, with its own pipeline: for comparisons with it. A second call moves the cache.
+
+    Args:
+        cache: folder for what ``datasets`` makes of files; never the user's home.
+    """
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = cache
+    datasets.disable_progress_bars()
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    prepare()
+    _leave_gradients_on()
+    _load_own_tasks_only()
+    _do_not_look_for_git()
 
 
 def _stay_offline() -> None:
@@ -60,3 +81,39 @@ def _import_only_what_is_used() -> None:
         import lighteval.metrics.metrics_sample
         import lighteval.models.abstract_model
         import lighteval.tasks.prompt_manager  # noqa: F401
+
+
+def _leave_gradients_on() -> None:
+    """Fault: importing the transformers back end switches gradients off for the whole process."""
+    import torch
+
+    before = torch.is_grad_enabled()
+    import lighteval.models.transformers.transformers_model  # noqa: F401
+
+    torch.set_grad_enabled(before)
+
+
+def _load_own_tasks_only() -> None:
+    """Fault: every registry imports all built-in task files, and one of them downloads a pickle then."""
+    from lighteval.tasks.registry import Registry
+
+    def load(custom_tasks: ModuleType, load_multilingual: bool = False) -> dict[str, Any]:
+        return Registry._extract_configs(custom_tasks)
+
+    Registry.load_all_task_configs = staticmethod(load)  # type: ignore
+
+
+def _do_not_look_for_git() -> None:
+    """Fault: the logger opens the git repository at the part of its own path before the first "src".
+
+    With "src" inside a folder's name that path does not exist, and the logger stops the evaluation;
+    without a git program the import does.
+    """
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    from lighteval.logging.info_loggers import GeneralConfigLogger
+
+    def start(logger: GeneralConfigLogger) -> None:
+        logger.lighteval_sha = version("lighteval")
+        logger.start_time = time.perf_counter()
+
+    GeneralConfigLogger.__init__ = start  # type: ignore

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmhpc.errors import ArtifactError, ConfigError
-from llmhpc.evals import answering, exports, items
+from llmhpc.evals import answering, exports, items, letters
 from llmhpc.evals import tasks as tasks_of
 from llmhpc.evals.items import Asked
 from llmhpc.evals.tasks import EvalTask, Material
@@ -97,16 +97,17 @@ def _open(export: exports.Export, batch_tokens: int) -> Any:
     engine.prepare()
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
 
     checkpoint = exports.load(export)
     scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
-    return ScoringModel(checkpoint, scorer)
+    return ScoringModel(checkpoint, scorer, Writer(checkpoint, batch_tokens))
 
 
 def gather(
     found: list[exports.Export], asked: list[Asked], kept: Path, out: Path
 ) -> list[dict[str, Any]]:
-    """Write scores.jsonl, domains.jsonl, scores/ and items/ from the answers; returns the last checkpoint's lines.
+    """Write scores.jsonl, domains.jsonl, scores/, items/ and what the letters show; returns the last checkpoint's lines.
 
     Raises:
         ArtifactError: an answer is not there.
@@ -130,6 +131,7 @@ def gather(
     scores.write_lines(out / SCORES, lines)
     if domains:
         scores.write_lines(out / DOMAINS, domains)
+    letters.write(out)
     return mine
 
 

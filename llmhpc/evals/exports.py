@@ -1,9 +1,10 @@
 """The checkpoints of a training step as Hugging Face folders: found, checked and loaded."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmhpc.errors import ArtifactError
+from llmhpc.errors import ArtifactError, StageError
 from llmhpc.files import read_json, sha256
 
 if TYPE_CHECKING:
@@ -51,19 +52,29 @@ def find_exports(train: Path) -> list[Export]:
     return sorted(exports)
 
 
-def load(export: Export) -> Checkpoint:
+def load(export: Export, tp: int = 1) -> Checkpoint:
     """The model in evaluation mode: on the GPU in the export's own type, else on CPU in float32.
+
+    Args:
+        export: the checkpoint.
+        tp: processes that hold the model together, each a part of every matrix (transformers' tensor
+            parallelism): those of the world of torch.distributed, which was joined before.
 
     Raises:
         ArtifactError: the export does not say how long its contexts are, or how a document begins.
+        StageError: the model cannot be cut in ``tp`` parts.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     gpu = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(
-        export.folder, dtype="auto" if gpu else torch.float32, local_files_only=True
-    )
+    settings: dict[str, Any] = {"dtype": "auto" if gpu else torch.float32}
+    if tp > 1:
+        from transformers.distributed import DistributedConfig
+
+        _check_cut(AutoConfig.from_pretrained(export.folder, local_files_only=True), tp)
+        settings["distributed_config"] = DistributedConfig(tp_size=tp)
+    model = AutoModelForCausalLM.from_pretrained(export.folder, local_files_only=True, **settings)
     tokenizer = AutoTokenizer.from_pretrained(export.folder, local_files_only=True)
     max_length = getattr(model.config, "max_position_embeddings", None)
     if not max_length:
@@ -72,10 +83,34 @@ def load(export: Export) -> Checkpoint:
         raise ArtifactError(
             f"{export.folder}: the tokenizer has no bos token, which begins documents"
         )
-    model.to("cuda" if gpu else "cpu").eval()  # type: ignore[arg-type]
-    return Checkpoint(model, tokenizer, max_length, weights_hash(export.folder))
+    if tp == 1:
+        model.to("cuda" if gpu else "cpu")  # type: ignore[arg-type]
+    # the rest is advice for talking, such as a penalty for repetition
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+    return Checkpoint(model.eval(), tokenizer, max_length, weights_hash(export.folder))
+
+
+def _check_cut(config: Any, tp: int) -> None:
+    """transformers would fail in the middle of a forward pass."""
+    if not config.base_model_tp_plan:
+        raise StageError(f"tp={tp}: transformers cannot cut a {config.model_type} model; 1")
+    heads = config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or heads
+    if heads % tp:
+        raise StageError(f"tp={tp}: a divisor of {heads}, the model's key and value heads")
 
 
 def weights_hash(folder: Path) -> str:
     """One hash over all weights of a folder."""
     return "-".join(sha256(path)[:16] for path in sorted(folder.glob("*.safetensors")))
+
+
+def link(folder: Path, to: Path) -> None:
+    """The files of an export in another folder as well: hard links where the file system allows, else copies."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = to / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(path)
+        except OSError:  # another file system, or one without hard links
+            shutil.copy2(path, target)

@@ -1,4 +1,4 @@
-"""The held-out documents: read, and cut to a budget in the same way for every model."""
+"""Documents that tasks are made of: those held out, cut to a budget in the same way for every model, and those trained on."""
 
 import io
 import json
@@ -32,12 +32,33 @@ def read_documents(path: Path | None) -> list[Document]:
     return documents
 
 
+def read_training(folder: Path | None, budget_bytes: int) -> list[Document]:
+    """Documents of every shard of documents/, from the beginning of each, until ``budget_bytes`` are read.
+
+    Raises:
+        ArtifactError: there is no folder, no shard, or a line has no id or text.
+    """
+    shards = sorted(folder.glob("*.jsonl.zst")) if folder else []
+    if not shards:
+        raise ArtifactError(f"{folder or 'needs.documents'}: no *.jsonl.zst to make questions of")
+    found = []
+    for shard in shards:
+        left = budget_bytes // len(shards)
+        for document in _lines(shard):
+            left -= len(document.text.encode())
+            if left < 0:
+                break
+            found.append(document)
+    return found
+
+
 def _lines(path: Path) -> Iterator[Document]:
     import zstandard
 
     with path.open("rb") as file:
-        text = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), "utf-8")
-        for number, line in enumerate(text, 1):
+        # a shard that was written by several processes is several frames
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        for number, line in enumerate(io.TextIOWrapper(reader, "utf-8"), 1):
             record = json.loads(line)
             if not (isinstance(record.get("text"), str) and record.get("id")):
                 raise ArtifactError(f"{path}:{number}: needs a text and an id")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from lighteval.metrics.metrics_corpus import CorpusLevelPerplexityMetric
-from lighteval.metrics.metrics_sample import ExactMatches, LoglikelihoodAcc
+from lighteval.metrics.metrics_sample import LoglikelihoodAcc
 from lighteval.metrics.normalizations import (
     LogProbCharNorm,
     LogProbNormalization,
@@ -20,6 +20,7 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc, SamplingMethod
 from lighteval.utils.utils import as_list
 
+from llmhpc.evals.answers import RightAnswers
 from llmhpc.evals.items import Form
 
 
@@ -113,8 +114,8 @@ class _TokenCount(PerplexityPreparator):
         return prepared
 
 
-def of(form: Form, has_alone: bool, headline: str = "") -> list[Metric]:
-    """The metrics of a form, the one that stands for the task first.
+def of(form: Form, has_alone: bool, headline: str = "", answer: str = "") -> list[Metric]:
+    """The metrics of a form, the one that stands for the task first; ``answer`` as in ``Writing``.
 
     Raises:
         KeyError: the form has no metric ``headline``.
@@ -129,7 +130,7 @@ def of(form: Form, has_alone: bool, headline: str = "") -> list[Metric]:
     elif form is Form.text:
         found = [_perplexity(name) for name in PERPLEXITIES if name != "target_perplexity"]
     else:
-        found = [_mean("exact_match", ExactMatches(strip_strings=True), SamplingMethod.GENERATIVE)]
+        found = [_mean("exact_match", RightAnswers(answer), SamplingMethod.GENERATIVE)]
     first = {metric.metric_name: metric for metric in found}[headline or found[0].metric_name]
     return [first, *(metric for metric in found if metric is not first)]
 

@@ -1,5 +1,6 @@
 """lighteval's prompt templates for questions with answers, in both formulations."""
 
+import functools
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class Parts(NamedTuple):
 def maker(template: Template, form: Form) -> Callable[[Parts], Question | None]:
     """What makes a question of the parts of a row; None where nothing is left of a choice."""
     if template is Template.plain:
-        return _plain
+        return functools.partial(_plain, form)
     from lighteval.tasks.templates.continuation import get_continuation_prompt_function
     from lighteval.tasks.templates.hellaswag import get_hellaswag_prompt_function
     from lighteval.tasks.templates.multichoice import get_mcq_prompt_function
@@ -64,7 +65,7 @@ def maker(template: Template, form: Form) -> Callable[[Parts], Question | None]:
     return question_of
 
 
-def _plain(parts: Parts) -> Question:
+def _plain(form: Form, parts: Parts) -> Question:
     right = parts.gold[0]
     lead = parts.leads[right] if parts.leads else ""
     return Question(
@@ -73,7 +74,7 @@ def _plain(parts: Parts) -> Question:
         answer=lead + parts.choices[right],
         gold=parts.gold,
         leads=parts.leads,
-        alone="",
+        alone="" if form is Form.cloze else None,
         instruction=parts.instruction,
     )
 

@@ -1,13 +1,14 @@
 """What is asked of a row before it becomes an item, and the solved examples that are shown before it."""
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmhpc.errors import ConfigError
-from llmhpc.evals.items import Item, picked
+from llmhpc.evals.items import Item
 
 if TYPE_CHECKING:
-    from llmhpc.evals.tasks.data import Shown
+    from llmhpc.evals.tasks.data import Known, Shown
 
 
 class Question(NamedTuple):
@@ -35,50 +36,57 @@ class _Pool:
         return self.questions
 
 
-def items(cfg: "Shown", question_of: Callable[[Any], Question | None]) -> list[Item]:
-    """The items of a task, with their examples: what ``question_of`` makes of what the task understands.
+def items(
+    cfg: "Shown",
+    known: list["Known"],
+    pools: dict[str, list[Any]],
+    question_of: Callable[[Any], Question | None],
+) -> list[Item]:
+    """The items of a task, with their examples.
+
+    Args:
+        cfg: says how many examples.
+        known: the rows that are asked.
+        pools: for each domain what examples are chosen from, see ``Shown.pools``.
+        question_of: makes a question of what the task understands; of what it makes none is left out.
 
     Raises:
-        ConfigError: a row is wrong, or there are too few examples.
+        ConfigError: there are too few examples.
     """
     from lighteval.tasks.prompt_manager import FewShotSampler
 
-    folder = cfg.folder()
-    known, pools = cfg.known(folder), cfg.pools(folder)
-    samplers: dict[str, Any] = {}
-    found = []
-    for one in picked(known, cfg.items):
-        if (question := question_of(one.asked)) is None:
-            continue
-        examples: list[Question] = []
-        if cfg.shots:
-            if one.domain not in samplers:
-                pool = [question_of(asked) for asked in cfg.pool(pools, one.domain)]
-                samplers[one.domain] = FewShotSampler(_Pool([q for q in pool if q]))  # type: ignore
-            examples = samplers[one.domain].sample_fewshot_examples(
-                cfg.shots, cfg.shots_seed, formatted_doc=question
-            )
-            if len(examples) < cfg.shots:
-                raise ConfigError(
-                    f"shots={cfg.shots}: few_shot_split={cfg.few_shot_split} has {len(examples)} other than"
-                    f" {one.id}"
-                )
-        found.append(_item(one, question, examples))
-    return found
+    @functools.cache
+    def sampler(domain: str) -> FewShotSampler:
+        questions = map(question_of, cfg.pool(pools, domain))
+        return FewShotSampler(_Pool([q for q in questions if q is not None]))  # type: ignore[arg-type]
 
+    def examples(question: Question, one: "Known") -> list[Question]:
+        if not cfg.shots:
+            return []
+        found: list[Any] = sampler(one.domain).sample_fewshot_examples(
+            cfg.shots,
+            cfg.shots_seed,
+            formatted_doc=question,  # type: ignore[arg-type]
+        )
+        if len(found) < cfg.shots:
+            raise ConfigError(f"shots={cfg.shots}: {len(found)} that are not {one.id} itself")
+        return found
 
-def _item(known: Any, question: Question, examples: list[Question]) -> Item:
-    return Item(
-        id=known.id,
-        prompt=prompt(question, examples),
-        choices=question.choices,
-        gold=question.gold,
-        leads=question.leads,
-        alone=question.alone,
-        document=known.document,
-        group=known.group,
-        domain=known.domain,
-    )
+    return [
+        Item(
+            id=one.id,
+            prompt=prompt(question, examples(question, one)),
+            choices=question.choices,
+            gold=question.gold,
+            leads=question.leads,
+            alone=question.alone,
+            document=one.document,
+            group=one.group,
+            domain=one.domain,
+        )
+        for one in known
+        if (question := question_of(one.asked)) is not None
+    ]
 
 
 def prompt(question: Question, examples: list[Question]) -> str:

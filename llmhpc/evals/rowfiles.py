@@ -8,62 +8,85 @@ from typing import Any, NamedTuple
 from llmhpc.errors import ConfigError
 
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet")
+SHARD = re.compile(
+    r"[-_.]\d+(?:-of-(\d+)(?:-[0-9a-f]+)?)?$"
+)  # as the hub ends the names of several files
 
 
 class Place(NamedTuple):
     """Where a row stands."""
 
     file: Path
-    line: int  # from 1; of a parquet file the number of the row
+    line: int  # from 1; of a Parquet file the number of the row
     number: int  # from 1, counted on over all files of the split
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
 
-def find(folder: Path, subset: str, split: str) -> list[Path]:
+
+def find(folder: Path, subset: str, split: str, setting: str = "split") -> list[Path]:
     """The files of one split, in sorted order.
 
     They lie in <subset>/, data/ or the folder itself, the first that has any, and are called <split>.jsonl,
-    <split>-00000-of-00001.parquet or <name>_<split>.jsonl, or whatever they like in a folder <split>/.
+    <split>-00000-of-00002.parquet or <name>_<split>.jsonl, or whatever they like in a folder <split>/.
+
+    Args:
+        folder: of a data set.
+        subset: its configuration; empty where it has one only.
+        split: as in test.
+        setting: what errors call it.
 
     Raises:
-        ConfigError: no such folder, no such split, or one name for the splits of two data sets.
+        ConfigError: no such folder, no such split, one name for the splits of two data sets, the same split in
+            two formats, or a file of several that is missing.
     """
     if not folder.is_dir():
         raise ConfigError(f"data_dir={folder}: no such folder")
     places = [folder / (subset or "default"), folder / "data", folder]
     for place in places:
-        if found := _of_split(place, split):
+        if found := _of_split(place, split, setting):
             return found
     there = sorted({name for place in places for name in _splits(place)})
     within = f" of subset={subset}" if subset else ""
-    raise ConfigError(f"split={split}: no file{within} in {folder}; {_listed(there)}")
+    listed = f"there: {', '.join(there)}" if there else f"{', '.join(SUFFIXES)} are read"
+    raise ConfigError(f"{setting}={split}: no file{within} in {folder}; {listed}")
 
 
-def _listed(splits: list[str]) -> str:
-    return f"there: {', '.join(splits)}" if splits else f"{' or '.join(SUFFIXES)} is read"
+def _of_split(folder: Path, split: str, setting: str) -> list[Path]:
+    if found := _files(folder / split):
+        return found
+    named: dict[str, list[Path]] = {}
+    for path in _files(folder):
+        name = _split_name(path)
+        if name == split or name.endswith(f"_{split}"):
+            named.setdefault(name, []).append(path)
+    names = [split] if split in named else list(named)
+    if len(names) > 1:
+        raise ConfigError(f"{setting}={split}: {folder} has {' and '.join(names)}; name the one")
+    found = [path for name in names for path in named[name]]
+    for path in found:
+        if path.suffixes[-1] != found[0].suffixes[-1]:
+            raise ConfigError(
+                f"{setting}={split}: {found[0]} or {path.name}; leave one of them there"
+            )
+        if (shard := SHARD.search(_stem(path))) and shard[1] and int(shard[1]) != len(found):
+            raise ConfigError(
+                f"{setting}={split}: {len(found)} of {int(shard[1])} files like {path}"
+            )
+    return found
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*") if p.name.endswith(SUFFIXES) and p.is_file())
 
 
-def _of_split(folder: Path, split: str) -> list[Path]:
-    if found := _files(folder / split):
-        return found
-    pattern = re.compile(rf"(?:(.*)_)?{re.escape(split)}(?:[-.].*)?")
-    named: dict[str, list[Path]] = {}
-    for path in _files(folder):
-        if match := pattern.fullmatch(_stem(path)):
-            named.setdefault(match[1] or "", []).append(path)
-    if len(named) > 1 and "" not in named:
-        names = " or ".join(f"{name}_{split}" for name in named)
-        raise ConfigError(f"split={split}: {folder} has {names}; name the one")
-    return named.get("") or [path for paths in named.values() for path in paths]
-
-
 def _splits(folder: Path) -> Iterator[str]:
-    for path in _files(folder):
-        yield re.sub(r"-\d+-of-\d+.*", "", _stem(path))
+    yield from map(_split_name, _files(folder))
     yield from (path.name for path in folder.glob("*/") if _files(path))
+
+
+def _split_name(path: Path) -> str:
+    return SHARD.sub("", _stem(path))
 
 
 def _stem(path: Path) -> str:
@@ -88,7 +111,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         batches = pyarrow.parquet.ParquetFile(file).iter_batches()
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(f"{file}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"split: {file}: {str(error).splitlines()[0]}") from None
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,9 +123,11 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise ConfigError(f"{file}:{number}: not JSON ({error})") from None
+            raise ConfigError(f"split: {file}:{number}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{file}:{number}: {line[:40]!r} is no table of fields")
+            raise ConfigError(
+                f"split: {file}:{number}: {line[:40].decode().strip()} is no table of fields"
+            )
         yield number, row
 
 
@@ -120,4 +145,4 @@ def _lines(file: Path) -> Iterator[bytes]:
             stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
             yield from io.BufferedReader(stream)  # type: ignore[type-var]
     except zstandard.ZstdError as error:
-        raise ConfigError(f"{file}: {error}") from None
+        raise ConfigError(f"split: {file}: {error}") from None

@@ -1,8 +1,6 @@
 """A row of a data set as the fields of a question: Jinja2 templates and expressions of a task's settings, sandboxed."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +24,8 @@ def template(source: str) -> Callable[[dict[str, Any]], str]:
     """What makes a text of a row: "Question: {{ question }}". Raises ConfigError if it does not compile."""
     from jinja2 import TemplateSyntaxError
 
+    if "{" not in source:
+        return lambda cells: source
     try:
         return _environment().from_string(source).render
     except TemplateSyntaxError as error:
@@ -37,6 +37,8 @@ def expression(source: str) -> Callable[[dict[str, Any]], Any]:
     """What makes a value of a row: "choices.label.index(answerKey)". Raises ConfigError if it does not compile."""
     from jinja2 import TemplateSyntaxError
 
+    if not source:
+        return lambda cells: None
     try:
         return _environment().compile_expression(source, undefined_to_none=False)
     except TemplateSyntaxError as error:
@@ -44,18 +46,18 @@ def expression(source: str) -> Callable[[dict[str, Any]], Any]:
 
 
 class Row(NamedTuple):
-    """One row, and where it stands: each error names file, line and setting."""
+    """One row, and where it stands: each error names setting, file and line."""
 
     place: Place
     cells: dict[str, Any]
 
     def wrong(self, setting: str, what: str) -> ConfigError:
         """The error to raise."""
-        return ConfigError(f"{self.place.file}:{self.place.line}: {setting}: {what}")
+        return ConfigError(f"{setting}: {self.place}: {what}")
 
     def text(self, setting: str, source: str) -> str:
         """The text that the template ``source`` makes. Raises ConfigError if a field is missing."""
-        return str(self._made(setting, template(source))) if source else ""
+        return str(self._made(setting, template(source)))
 
     def filled(self, setting: str, source: str) -> str:
         """The same, where there must be more than white space."""
@@ -65,7 +67,7 @@ class Row(NamedTuple):
 
     def value(self, setting: str, source: str) -> Any:
         """The value of the expression ``source``; None for an empty one. Raises ConfigError likewise."""
-        return self._made(setting, expression(source)) if source else None
+        return self._made(setting, expression(source))
 
     def strings(self, setting: str, source: str, least: int) -> list[str]:
         """A list of at least so many strings that are not empty. Raises ConfigError likewise."""
@@ -92,11 +94,6 @@ class Row(NamedTuple):
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
             return "" if value is None else str(value)
         raise self.wrong(setting, f"{_short(value)} is no name")
-
-    @property
-    def hash(self) -> bytes:
-        """Of the cells: it does not tell where the row stands."""
-        return hashlib.sha256(json.dumps(self.cells, sort_keys=True, default=str).encode()).digest()
 
     def _made(self, setting: str, make: Callable[[dict[str, Any]], Any]) -> Any:
         from jinja2 import StrictUndefined, TemplateError

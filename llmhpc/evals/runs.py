@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from llmhpc.errors import ArtifactError
 
 SCORES, ITEMS = "scores.jsonl", "items"
-COLUMNS = ("tokens", "task", "form", "item", "document", "group", "y", "x")  # what answers() reads
+NAMES = ("item", "hash", "document", "group")
+COLUMNS = ("tokens", "task", "form", *NAMES, "y", "x")  # what answers() reads
 
 Key = tuple[str, str]  # task, form
 
@@ -49,6 +50,7 @@ class Answers(NamedTuple):
 
     tokens: list[int]  # of the checkpoints, rising
     item: np.ndarray  # (items,), rising ids
+    hash: np.ndarray  # (items,), of what the model saw
     document: np.ndarray  # (items,)
     group: np.ndarray  # (items,)
     y: np.ndarray  # (checkpoints, items)
@@ -61,6 +63,7 @@ class Answers(NamedTuple):
         return Answers(
             list(tokens),
             self.item[places],
+            self.hash[places],
             self.document[places],
             self.group[places],
             self.y[rows][:, places],
@@ -68,7 +71,7 @@ class Answers(NamedTuple):
         )
 
 
-def read(folder: Path, data: str, seed: int, columns: Sequence[str] = COLUMNS) -> Run:
+def read(folder: Path, data: str, seed: int, columns: Iterable[str] = COLUMNS) -> Run:
     """The run that an evaluate step's directory holds, with these columns of its items.
 
     Raises:
@@ -78,7 +81,7 @@ def read(folder: Path, data: str, seed: int, columns: Sequence[str] = COLUMNS) -
     if not paths or not (folder / SCORES).exists():
         raise ArtifactError(f"{folder}: no {SCORES} or no {ITEMS}/*.parquet; an evaluate step")
     lines = (folder / SCORES).read_text().splitlines()
-    items = pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
+    items = pa.concat_tables([pq.read_table(path, columns=sorted(columns)) for path in paths])
     return Run(data, seed, [json.loads(line) for line in lines], items)
 
 
@@ -108,11 +111,12 @@ def _curve(lines: list[dict[str, Any]]) -> Curve:
 
 
 def answers(items: pa.Table) -> dict[Key, Answers]:
-    """The answers to each task in each form.
+    """The answers to each task in each form whose score is such a ratio.
 
     Raises:
         ArtifactError: the checkpoints were not asked the same items.
     """
+    items = items.filter(pc.and_(pc.is_valid(items["y"]), pc.is_valid(items["x"])))
     pairs = items.select(["task", "form"]).group_by(["task", "form"]).aggregate([])
     keys = sorted(zip(pairs["task"].to_pylist(), pairs["form"].to_pylist(), strict=True))
     return {key: _answers(items, key) for key in keys}
@@ -124,17 +128,12 @@ def _answers(items: pa.Table, key: Key) -> Answers:
     rows = items.filter(mask).sort_by([("tokens", "ascending"), ("item", "ascending")])
     tokens = pc.unique(rows["tokens"]).to_pylist()
     each, left = divmod(len(rows), len(tokens))
-    ids = rows["item"].to_numpy().astype(str)
-    if left or (ids.reshape(len(tokens), each) != ids[:each]).any():
+    seen = rows["hash"].to_numpy()
+    if left or (seen.reshape(len(tokens), each) != seen[:each]).any():
         raise ArtifactError(f"{task}/{form}: the checkpoints were not asked the same items")
-    return Answers(
-        tokens,
-        ids[:each],
-        rows["document"][:each].to_numpy().astype(str),
-        rows["group"][:each].to_numpy().astype(str),
-        rows["y"].to_numpy().astype(float).reshape(len(tokens), each),
-        rows["x"].to_numpy().astype(float).reshape(len(tokens), each),
-    )
+    first = {name: rows[name][:each].to_numpy().astype(str) for name in NAMES}
+    y, x = (rows[name].to_numpy().astype(float).reshape(len(tokens), each) for name in ("y", "x"))
+    return Answers(tokens=tokens, y=y, x=x, **first)
 
 
 def common(series: Iterable[Iterable[Any]]) -> list[Any]:

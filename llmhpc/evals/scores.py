@@ -28,7 +28,7 @@ class Judged:
         self.docs = [doc_of(asked, item) for item in asked.items]
         self.responses = [response_of(answer) for answer in self.answers]
         has_alone = all(item.alone is not None for item in asked.items)
-        self.metrics = metrics.of(asked.form, has_alone, asked.metric)
+        self.metrics = metrics.of(asked.form, has_alone, asked.metric, asked.writing.answer)
         self.values = {
             metric.metric_name: [
                 metric.compute_sample(doc=doc, model_response=response)[metric.metric_name]

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from llmhpc.evals.runs import Answers, Curve, Key, Run, answers, common, curves, rescaled
+from llmhpc.errors import ArtifactError
+from llmhpc.evals.runs import (
+    Answers,
+    Curve,
+    Key,
+    Run,
+    answers,
+    common,
+    curves,
+    name_of,
+    rescaled,
+)
 from llmhpc.evals.uncertainty import drawn_interval
 
 SPEARMAN_LEAST = 0.5  # FineTasks: mean correlation of steps and score over all runs
@@ -48,6 +59,8 @@ class Signal:
     avg_kendall_tau_a_interval: tuple[float, float] | None = None
     keep: bool = True
     in_mean: bool = False  # counts where tasks are averaged
+    courses: list[dict[str, Any]] = field(default_factory=list)  # of each run its scores
+    at: list[int] = field(default_factory=list)  # tokens of these scores
     reasons: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
@@ -57,7 +70,11 @@ class Signal:
 
 
 def signals(runs: Sequence[Run]) -> list[Signal]:
-    """The signal of every task and form that all runs have, by name; it says which of them count in a mean."""
+    """The signal of every task and form that all runs have, by name; it says which of them count in a mean.
+
+    Raises:
+        ArtifactError: the runs have no checkpoint at the same tokens.
+    """
     scores = [curves(run.scores) for run in runs]
     asked = [answers(run.items) for run in runs]
     data = np.array([run.data for run in runs])
@@ -65,13 +82,18 @@ def signals(runs: Sequence[Run]) -> list[Signal]:
     for key in common(scores):
         mine = [part[key] for part in scores]
         items = [part[key] for part in asked if key in part]
-        found.append(_signal(key, mine, items if len(items) == len(runs) else [], data))
+        one = _signal(key, mine, items if len(items) == len(runs) else [], data)
+        for course, run in zip(one.courses, runs, strict=True):
+            course |= {"data": run.data, "seed": run.seed}
+        found.append(one)
     _mark(found)
     return found
 
 
 def _signal(key: Key, mine: list[Curve], items: list[Answers], data: np.ndarray) -> Signal:
     first, tokens = mine[0], common(curve.tokens for curve in mine)
+    if not tokens:
+        raise ArtifactError(f"{name_of(key)}: no checkpoint at the same tokens in all evaluations")
     values = np.array([curve.values[np.isin(curve.tokens, tokens)] for curve in mine])
     signal = Signal(
         task=key[0],
@@ -80,17 +102,20 @@ def _signal(key: Key, mine: list[Curve], items: list[Answers], data: np.ndarray)
         chance=first.chance,
         runs=len(mine),
         checkpoints=len(tokens),
-        tokens=tokens[-1] if tokens else 0,
-        final=float(values[:, -1].mean()) if tokens else math.nan,
+        tokens=tokens[-1],
+        final=float(values[:, -1].mean()),
+        courses=[{"values": row} for row in values.tolist()],
+        at=tokens,
     )
-    if tokens:
-        drawn = _drawn(items, tokens) if items else None
-        for name, value in _measures(values, tokens, first, data).items():
-            setattr(signal, name, float(value))
-            if drawn is not None and hasattr(signal, f"{name}_interval"):
-                spread = _measures(drawn, tokens, first, data)[name]
-                setattr(signal, f"{name}_interval", _interval(name, float(value), spread))
-        signal.errors_above_chance = _errors_above_chance(mine, tokens[-1])
+    drawn = _drawn(items, tokens) if items else None
+    for name, value in _measures(values, tokens, first, data).items():
+        if not np.isfinite(value):
+            continue
+        setattr(signal, name, float(value))
+        if drawn is not None and hasattr(signal, f"{name}_interval"):
+            spread = _measures(drawn, tokens, first, data)[name]
+            setattr(signal, f"{name}_interval", _interval(name, float(value), spread))
+    signal.errors_above_chance = _errors_above_chance(mine, tokens[-1])
     _judge(signal)
     return signal
 
@@ -103,8 +128,9 @@ def _measures(
     if len(tokens) >= CHECKPOINTS_LEAST:
         found["avg_spearman"] = spearman(tokens, curve.better * values).mean(-1)
     noise = seed_noise(values, data)
-    if noise is not None and (noise > 0).all():
+    if noise is not None:
         found["avg_std"] = noise
+        noise = np.where(noise > 0, noise, np.nan)
         found["avg_snr"] = values[..., -1].mean(-1) / noise
         if curve.chance is not None:
             best = (curve.better * (values[..., -1] - curve.chance)).max(-1)
@@ -206,7 +232,7 @@ def _judge(signal: Signal) -> None:
             f"does not get better with training: Spearman {signal.avg_spearman:.2f}, below {SPEARMAN_LEAST}"
         )
     if signal.avg_snr is None:
-        unknown.append("noise of seeds: that takes two of a data set")
+        unknown.append("noise of seeds: that takes two trainings of a data set that differ")
     elif signal.avg_snr <= SNR_LEAST and signal.form != WRITTEN:
         against.append(
             f"seeds differ too much: score / noise {signal.avg_snr:.1f}, not above {SNR_LEAST:.0f}"

@@ -1,9 +1,10 @@
-"""Final scores for people and for the hub: a Markdown table, and the model-index block of a model card."""
+"""Scores and verdicts for people and for the hub: Markdown tables, and the model-index block of a model card."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from llmhpc.evals.runs import headlines
+from llmhpc.evals.signal import Signal
 
 TASK_TYPE = "text-generation"  # the hub's name for language models
 HEAD = "| task | form | metric | value | chance | items |\n|---|---|---|---|---|---|\n"
@@ -60,3 +61,41 @@ def _about(line: dict[str, Any]) -> str:
     if line["chance"] is not None:
         parts.append(f"chance {line['chance']:.3g}")
     return ", ".join([*parts, f"{line['items']} items)"])
+
+
+def verdict(pairs: Sequence[dict[str, Any]], found: Sequence[Signal]) -> str:
+    """verdict.md: the sentence of each pair, its differences, and which tasks tell anything."""
+    return "\n".join([*map(_pair, pairs), "## Which tasks tell anything\n", _signals(found)])
+
+
+def _pair(pair: dict[str, Any]) -> str:
+    rows = [one for one in [pair["mean"], *pair["tasks"]] if one]
+    lines = [
+        f"## {pair['a']} against {pair['b']}\n",
+        f"{pair['sentence']}\n",
+        f"| task | {pair['a']} | {pair['b']} | gain | 95% interval | verdict | in the mean |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in rows:
+        last = one["points"][-1]
+        inside = "" if one is pair["mean"] else "yes" if one["in_mean"] else "no"
+        lines.append(
+            f"| {one['name']} | {last['a']:.4f} | {last['b']:.4f} | {last['gain']:+.4f} |"
+            f" {last['low']:+.4f} to {last['high']:+.4f} | {one['verdict']} | {inside} |"
+        )
+    lines += [f"\n{name} is left out: {why}." for name, why in pair["left_out"].items()]
+    return "\n".join([*lines, ""])
+
+
+def _signals(found: Sequence[Signal]) -> str:
+    lines = [
+        "| task | form | score | Spearman | score / noise | above chance | order kept | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        measured = (one.avg_spearman, one.avg_snr, one.errors_above_chance, one.avg_kendall_tau_a)
+        shown = " | ".join("" if value is None else f"{value:.2f}" for value in measured)
+        verdict = "keep" if one.keep else f"drop: {'; '.join(one.reasons)}"
+        lines.append(f"| {one.task} | {one.form} | {one.final:.4f} | {shown} | {verdict} |")
+    unknown = sorted({what for one in found for what in one.unknown})
+    return "\n".join([*lines, *[f"\nNot known: {what}." for what in unknown], ""])

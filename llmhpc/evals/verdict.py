@@ -133,7 +133,7 @@ def _course(key: Key, side_a: list[Trained], side_b: list[Trained]) -> _Course |
     """Differences on one task, at the tokens and on the items that all trainings have."""
     mine = [run.answers[key] for run in (*side_a, *side_b)]
     tokens = common(part.tokens for part in mine)
-    same = common(zip(part.item.tolist(), part.document.tolist(), strict=True) for part in mine)
+    same = common(zip(part.item.tolist(), part.hash.tolist(), strict=True) for part in mine)
     if not tokens or not same:
         return None
     chosen = [part.chosen(tokens, [item for item, _ in same]) for part in mine]
@@ -210,8 +210,8 @@ def _sentence(a: str, b: str, whole: Comparison | None, tasks: int) -> str:
         return f"Not decided between {a} and {b}: no task that counts was asked of both."
     last = whole.last
     seen = (
-        f"{last.gain:+.3f} in the mean of {tasks} task{'s' if tasks != 1 else ''} at {last.tokens:,} tokens, 95% interval"
-        f" {last.low:+.3f} to {last.high:+.3f}, {whole.seeds} seed{'s' if whole.seeds != 1 else ''} each"
+        f"{last.gain:+.4f} in the mean of {tasks} task{'s' if tasks != 1 else ''} at {last.tokens:,} tokens, 95% interval"
+        f" {last.low:+.4f} to {last.high:+.4f}, {whole.seeds} seed{'s' if whole.seeds != 1 else ''} each"
     )
     if whole.verdict != NOT_DECIDED:
         return f"{whole.verdict}: {a} less {b} is {seen}."

@@ -112,6 +112,22 @@ def token_axis(axes: Axes, label: str = "training tokens") -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(short))
 
 
+def chance_line(axes: Axes, chance: float) -> None:
+    """Where guessing gets, named beside the axes; the axes are made to hold it."""
+    low, high = axes.get_ylim()
+    room = 0.06 * (max(high, chance) - min(low, chance))
+    axes.set_ylim(min(low, chance - room), max(high, chance + room))
+    axes.axhline(chance, color=CHANCE, linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.annotate(
+        "chance",
+        (1.01, chance),
+        xycoords=("axes fraction", "data"),
+        color=CHANCE,
+        va="center",
+        fontsize=10.5,
+    )
+
+
 def short(value: float, _: object = None) -> str:
     """Numbers of an axis: 250k, 1.5M."""
     for size, unit in (*UNITS, (1e3, "k")):

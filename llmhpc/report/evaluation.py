@@ -127,14 +127,7 @@ def _draw(ax: Axes, curve: Curve) -> None:
         capsize=3.5,
     )
     if (chance := curve.last["chance"]) is not None:
-        low, high = ax.get_ylim()
-        room = 0.06 * (max(high, chance) - min(low, chance))
-        ax.set_ylim(min(low, chance - room), max(high, chance + room))
-        ax.axhline(chance, color=charts.CHANCE, linewidth=1.2, linestyle=(0, (4, 3)))
-        where, colour = ("axes fraction", "data"), charts.CHANCE
-        ax.annotate(
-            "chance", (1.01, chance), xycoords=where, color=colour, va="center", fontsize=10.5
-        )
+        charts.chance_line(ax, chance)
     better = "higher" if curve.last["higher_is_better"] else "lower"
     charts.token_axis(
         ax, f"training tokens ({better} is better; bars: 95% of the chance in the items)"

@@ -68,6 +68,11 @@ def number(value: float | None, digits: int = 4) -> Markup:
     return exact(value, significant(value, digits))
 
 
+def signed(value: float) -> Markup:
+    """A difference of scores: its sign, and four digits behind the point."""
+    return exact(value, f"{value:+.4f}")
+
+
 def significant(value: float, digits: int = 4) -> str:
     """The same as text; trailing zeros stay, so that digits line up."""
     if value == 0:

@@ -8,14 +8,18 @@ from markupsafe import Markup
 
 from llmhpc.report import (
     artifacts,
+    calibration,
     documents,
     evaluation,
+    forms,
     funnel,
     generation,
     headline,
     ledger,
     numbers,
+    signal,
     training,
+    verdict,
     vocabulary,
     work,
 )
@@ -36,7 +40,11 @@ SECTIONS = (
     documents,
     vocabulary,
     training,
+    verdict,
     evaluation,
+    signal,
+    forms,
+    calibration,
     artifacts,
 )
 
@@ -67,6 +75,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "size", "duration", "number", "share", "moment"):
+    for name in ("count", "size", "duration", "number", "signed", "share", "moment"):
         environment.filters[name] = getattr(numbers, name)
     return environment

@@ -77,7 +77,7 @@ class Groups(ParallelContext):
         self.mp_pg = self.create_new_group(ranks.transpose(1, 0, 2).reshape(dp, -1))
 
     def set_device(self) -> None:
-        """Done by llmhpc.train.processes."""
+        """Done by llmhpc.processes."""
 
 
 def gloo_all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:

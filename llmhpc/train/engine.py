@@ -25,12 +25,12 @@ from nanotron.parallel.tied_parameters import create_pg_for_tied_weights, tie_pa
 from llmhpc.kernels.documents import Documents, sent
 from llmhpc.kernels.ring import Ring
 from llmhpc.models import Model, Split, architecture
+from llmhpc.processes import Place
 from llmhpc.train.bad_steps import Bounds
 from llmhpc.train.data import Rows
 from llmhpc.train.imported import Imported
 from llmhpc.train.optimizer import Optimizer
 from llmhpc.train.pieces import Shards
-from llmhpc.train.processes import Place
 from llmhpc.train.settings import Parallel, PipelineOrder, Schedule, TensorMode
 from llmhpc.train.waits import Communication
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from llmhpc.files import write_json
-from llmhpc.train.processes import Place
+from llmhpc.processes import Place
 
 FILE = "health.json"
 SLOWER = 1.5  # times the median of the others: beyond what clocks and neighbours on a node do to equal machines

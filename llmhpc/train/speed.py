@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from llmhpc.models import Model
-from llmhpc.train.processes import Place
+from llmhpc.processes import Place
 from llmhpc.train.settings import Precision, Schedule
 
 KIB = 1024

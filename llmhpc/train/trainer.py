@@ -12,6 +12,7 @@ import torch.distributed as dist
 from llmhpc.errors import ArtifactError, Interrupted, NotFiniteError, StageError
 from llmhpc.files import read_json, write_json
 from llmhpc.models import Model
+from llmhpc.processes import Place
 from llmhpc.task import Task
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.train import bad_steps, checkpoints, export, health, layout, pretrained, start
@@ -22,7 +23,6 @@ from llmhpc.train.keeping import Keeping
 from llmhpc.train.metrics import Metrics, read_metrics
 from llmhpc.train.mixture import Mixture, open_batches
 from llmhpc.train.prefetch import Prefetch
-from llmhpc.train.processes import Place
 from llmhpc.train.saver import Saver
 from llmhpc.train.settings import Parallel, Schedule
 from llmhpc.train.speed import memory_peak, speed_of

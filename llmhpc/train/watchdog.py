@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from llmhpc.errors import HangError
 from llmhpc.files import read_json, write_json
-from llmhpc.train.processes import Place
+from llmhpc.processes import Place
 
 LOOK_EVERY_S = 0.5
 SUSPENDED_S = (

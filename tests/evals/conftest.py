@@ -34,7 +34,7 @@ def document(number: int) -> dict:
     return {"text": text + "Näh!", "id": f"<page:{number}>", "metadata": {"url": f"u/{number}"}}
 
 
-def train(texts: list[str], folder: Path) -> None:
+def train(texts: list[str], folder: Path, steps: tuple[int, ...] = STEPS) -> None:
     """Train a tiny Llama for a few seconds; write its exports as a training step does."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -72,8 +72,8 @@ def train(texts: list[str], folder: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     exports = []
-    for step in range(STEPS[-1] + 1):
-        if step in STEPS:
+    for step in range(steps[-1] + 1):
+        if step in steps:
             name = f"exports/{step:06d}"
             model.save_pretrained(folder / name)
             tokenizer.save_pretrained(folder / name)
@@ -90,6 +90,14 @@ def train(texts: list[str], folder: Path) -> None:
 def train_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     train([document(number)["text"] for number in range(100, 400)], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same before its first step, where it does not matter how good the model is."""
+    folder = tmp_path_factory.mktemp("untrained")
+    train([document(number)["text"] for number in range(100, 120)], folder, (0,))
     return folder
 
 

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from llmhpc.errors import ArtifactError
 from llmhpc.evals import signal
 from llmhpc.evals.signal import in_mean, signals
 
@@ -110,3 +111,18 @@ def test_noise_is_the_spread_of_seeds_of_one_data_set():
     values = np.array([[0.0, 0.0], [2.0, 4.0], [9.0, 9.0]])
     assert signal.seed_noise(values, np.array(["a", "a", "b"])) == pytest.approx(3 / np.sqrt(2))
     assert signal.seed_noise(values, np.array(["a", "b", "c"])) is None
+
+
+def test_seeds_that_are_all_alike_have_no_noise_to_divide_by(simulate):
+    one = simulate("a", 0, items=30)
+    found = by_key(signals([one, one._replace(seed=1)]))[ARC]
+    assert found.avg_std == 0
+    assert found.avg_snr is found.avg_snr_interval is None
+    assert found.keep
+
+
+def test_trainings_without_a_checkpoint_at_the_same_tokens_are_not_judged(simulate):
+    one = simulate("a", 0, items=30)
+    moved = [line | {"tokens": line["tokens"] + 1} for line in one.scores]
+    with pytest.raises(ArtifactError, match="arc/cloze: no checkpoint at the same tokens"):
+        signals([one, one._replace(seed=1, scores=moved)])

@@ -73,12 +73,10 @@ def test_every_other_data_set_is_compared_with_the_named_one(simulate):
 def test_a_task_with_other_items_is_left_out_by_name(simulate):
     runs = [simulate(data, seed, tasks=TASKS, items=60) for data in "ab" for seed in (0, 1)]
     table = runs[0].items
-    documents = [
-        f"else-{name}" if task == "science" else name
-        for task, name in zip(table["task"].to_pylist(), table["document"].to_pylist(), strict=True)
-    ]
-    place = table.column_names.index("document")
-    runs[0] = runs[0]._replace(items=table.set_column(place, "document", [documents]))
+    seen = zip(table["task"].to_pylist(), table["hash"].to_pylist(), strict=True)
+    other = [f"else-{name}" if task == "science" else name for task, name in seen]
+    place = table.column_names.index("hash")
+    runs[0] = runs[0]._replace(items=table.set_column(place, "hash", [other]))
     (found,) = verdicts(runs, [ARC, SCIENCE])
     assert "the same items" in found["left_out"]["science/cloze"]
     assert found["in_mean"] == ["arc/cloze"]

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 
 from llmhpc.config import Resources
+from llmhpc.processes import joined
 from llmhpc.train import backend
-from llmhpc.train.processes import joined
 
 # isort: split
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode

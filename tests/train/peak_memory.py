@@ -17,10 +17,10 @@ from torch.profiler import ProfilerActivity, profile
 from llmhpc.config import Resources
 from llmhpc.models import Model
 from llmhpc.planning.registry import revive
+from llmhpc.processes import joined
 from llmhpc.train.data import Rows
 from llmhpc.train.engine import Engine
 from llmhpc.train.positions import in_documents
-from llmhpc.train.processes import joined
 from llmhpc.train.settings import Parallel, Schedule
 
 STEPS = 2  # Adam's moments are there from the end of the first on

@@ -18,9 +18,9 @@ def test_the_host_waits_for_the_device_once_in_a_step():
 
     from llmhpc.config import Resources
     from llmhpc.models.llama import Config as Llama
+    from llmhpc.processes import joined
     from llmhpc.train.data import Rows
     from llmhpc.train.engine import Engine
-    from llmhpc.train.processes import joined
     from llmhpc.train.settings import Parallel, Precision, Schedule
 
     model = Llama(vocab_size=128, hidden_size=64, layers=2, intermediate_size=96)

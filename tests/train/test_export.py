@@ -20,7 +20,7 @@ def exported(home, step):
 
 def logits_of_nanotron(cfg, checkpoint, input_ids):
     """Logits (B, S, V) of a checkpoint, by the network that was trained, in one process."""
-    from llmhpc.train.processes import joined
+    from llmhpc.processes import joined
 
     with joined(1, Resources(), checkpoint) as place:
         from llmhpc.train.engine import Engine

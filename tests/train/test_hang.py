@@ -12,7 +12,7 @@ from llmhpc.config import Phase, Recovery
 from llmhpc.errors import HangError
 from llmhpc.executors.recovery import decide
 from llmhpc.handoff import attempts
-from llmhpc.train.processes import Place
+from llmhpc.processes import Place
 from llmhpc.train.watchdog import Watchdog, described, where
 
 TIMEOUT_S = 4

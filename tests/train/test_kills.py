@@ -27,10 +27,10 @@ def save_for_ever(out, rank, job):
 
     import numpy as np
 
+    from llmhpc.processes import joined
     from llmhpc.train import checkpoints
     from llmhpc.train.data import Rows
     from llmhpc.train.engine import Engine
-    from llmhpc.train.processes import joined
     from llmhpc.train.saver import Saver
 
     os.environ |= {

@@ -7,7 +7,7 @@ import pytest
 
 from llmhpc.config import Resources
 from llmhpc.errors import StageError
-from llmhpc.train.processes import find_place
+from llmhpc.processes import find_place
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,9 @@ def test_a_lonely_process_of_a_larger_layout_is_told_how_to_start():
 
 
 def test_a_launcher_of_another_size_is_refused():
-    with pytest.raises(StageError, match="torchrun started 2 processes, the layout .* has 4"):
+    with pytest.raises(
+        StageError, match="torchrun started 2 processes, the layout of this step has 4"
+    ):
         find_place(4, Resources(), {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"})
 
 

@@ -58,7 +58,7 @@ def logits_of(network):
 
 @pytest.fixture
 def place(tmp_path):
-    from llmhpc.train.processes import joined
+    from llmhpc.processes import joined
 
     with joined(1, Resources(), tmp_path) as place:
         yield place

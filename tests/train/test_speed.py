@@ -117,9 +117,9 @@ def test_a_step_asks_the_device_for_numbers_once(inputs):
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from llmhpc.config import Resources
+    from llmhpc.processes import joined
     from llmhpc.train.data import Rows
     from llmhpc.train.engine import Engine
-    from llmhpc.train.processes import joined
 
     asked: list[str] = []
 

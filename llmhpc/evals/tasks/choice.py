@@ -77,7 +77,15 @@ class Config(Shown):
 
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Every question in each of the forms. Raises ConfigError for a row that is wrong."""
+    folder = cfg.folder()
+    known, pools = cfg.gather(folder), cfg.pools(folder)
     return [
-        Asked(name, form, questions.items(cfg, maker(cfg.template, form)), cfg.metric)
+        Asked(
+            name,
+            form,
+            questions.items(cfg, known, pools, maker(cfg.template, form)),
+            # letters have one metric only, so a choice of one is for the other form
+            cfg.metric if form is Form.cloze or len(cfg.forms) == 1 else "",
+        )
         for form in cfg.forms
     ]

@@ -1,36 +1,20 @@
 """Four-way "which text continues this one", made from the held-out documents themselves."""
 
-import hashlib
-import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError, StageError
+from llmhpc.evals import fours
+from llmhpc.evals.fours import Stretch
 from llmhpc.evals.heldout import Document, read_documents
 from llmhpc.evals.items import Asked, Form, Item
 from llmhpc.evals.surprise import Surprise
 from llmhpc.evals.tasks import EvalTask, Material
 
-CHOICES = 4
 CANDIDATES = 8  # for each item: stretches among which those of one question are chosen
 BOUNDARY = re.compile(r"\s*\n\s*|(?<=[.!?])\s+")  # ends of lines and of sentences
-
-
-class Window(NamedTuple):
-    """A stretch of a document: what is shown, the whitespace after it, and what truly follows."""
-
-    document: str
-    start: int  # character in the document
-    context: str
-    gap: str
-    continuation: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.document}#{self.start}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,20 +66,20 @@ def make_items(cfg: Config, documents: list[Document]) -> list[Item]:
     Raises:
         StageError: fewer than ``cfg.items_min`` items are possible.
     """
-    texts = {document.id: document.text for document in documents}
+    surprise = Surprise(documents)
     windows = [
         window
         for document in documents
         for window in _windows(document, cfg.context_bytes, cfg.continuation_bytes)
     ]
-    surprise = Surprise(documents)
-    candidates = _in_turns(windows)[: CANDIDATES * cfg.items]
-    hardness = {w.id: surprise(w.document, w.gap + w.continuation) for w in candidates}
-    items: list[Item] = []
-    for four in _fours(candidates, texts, lambda window: hardness[window.id]):
-        if len(items) + CHOICES > cfg.items:
-            break
-        items += [_item(four, gold) for gold in range(CHOICES)]
+    candidates = fours.in_turns(windows)[: CANDIDATES * cfg.items]
+    hardness = {w.id: surprise(w.document, w.gap + w.answer) for w in candidates}
+    texts = {document.id: document.text for document in documents}
+
+    def apart(one: Stretch, other: Stretch) -> bool:
+        return one.answer not in texts[other.document] and other.answer not in texts[one.document]
+
+    items = fours.items(candidates, cfg.items, lambda window: hardness[window.id], apart)
     if len(items) < cfg.items_min:
         raise StageError(
             f"continuation: {len(items)} items possible from {len(documents)} held-out documents, "
@@ -104,25 +88,7 @@ def make_items(cfg: Config, documents: list[Document]) -> list[Item]:
     return items
 
 
-def _item(four: list[Window], gold: int) -> Item:
-    window = four[gold]
-    return Item(
-        id=window.id,
-        prompt=window.context,
-        choices=tuple(window.gap + other.continuation for other in four),
-        gold=(gold,),
-        alone="",
-        document=window.document,
-        group=four[0].id,
-    )
-
-
-def _hash(*parts: str) -> bytes:
-    """The same everywhere and always, unlike ``hash``; orders things by chance."""
-    return hashlib.sha256("\0".join(parts).encode()).digest()
-
-
-def _windows(document: Document, context_bytes: int, continuation_bytes: int) -> Iterator[Window]:
+def _windows(document: Document, context_bytes: int, continuation_bytes: int) -> Iterator[Stretch]:
     """Stretches of one document that do not overlap, cut at ends of lines or sentences.
 
     A context has at least ``context_bytes``, a continuation with the whitespace before it at least
@@ -143,58 +109,14 @@ def _windows(document: Document, context_bytes: int, continuation_bytes: int) ->
         if size < continuation_bytes:
             continue
         if size <= 2 * continuation_bytes:
-            yield Window(
+            yield Stretch(
+                f"{document.id}#{start}",
                 document.id,
-                start,
                 text[start : middle[0]],
                 text[middle[0] : middle[1]],
                 text[middle[1] : end],
             )
         start, middle = after, None
-
-
-def _in_turns(windows: list[Window]) -> list[Window]:
-    """A first window of every document, then a second of every document, and so on; else by chance."""
-    turns: dict[str, int] = {}
-    order = []
-    for window in sorted(windows, key=lambda window: _hash("window", window.id)):
-        turn = turns[window.document] = turns.get(window.document, -1) + 1
-        order.append((turn, _hash("turn", window.id), window))
-    return [window for *_, window in sorted(order)]
-
-
-def _fours(
-    windows: list[Window], texts: dict[str, str], hardness: Callable[[Window], float]
-) -> Iterator[list[Window]]:
-    """Windows that can stand for each other, early ones first; each is used once at most."""
-    left = list(windows)
-    while left:
-        first = left[0]
-        near = sorted(left[1:], key=lambda w: (abs(hardness(w) - hardness(first)), w.id))
-        fitting = _fitting(first, near, texts)
-        four = [first, *itertools.islice(fitting, CHOICES - 1)]
-        if len(four) == CHOICES:
-            yield sorted(four, key=lambda window: _hash("place", window.id))
-        used = set(four) if len(four) == CHOICES else {first}
-        left = [window for window in left if window not in used]
-
-
-def _fitting(first: Window, others: list[Window], texts: dict[str, str]) -> Iterator[Window]:
-    """Those of ``others`` that can stand beside ``first`` and beside each other."""
-    chosen = [first]
-    for other in others:
-        if all(_apart(other, member, texts) for member in chosen):
-            chosen.append(other)
-            yield other
-
-
-def _apart(one: Window, other: Window, texts: dict[str, str]) -> bool:
-    """Two windows of different documents, neither of whose continuations is in the other's document."""
-    return (
-        one.document != other.document
-        and one.continuation not in texts[other.document]
-        and other.continuation not in texts[one.document]
-    )
 
 
 def _bytes(text: str) -> int:

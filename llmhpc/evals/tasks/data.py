@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -9,10 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
 from llmhpc.evals import hub, rowfiles
+from llmhpc.evals.items import picked
 from llmhpc.evals.rows import Row, expression, template
 from llmhpc.evals.tasks import EvalTask
 
-READ_AT_LAUNCH_BYTES = 20_000_000  # of files; of larger ones only the first rows are looked at
+READ_AT_LAUNCH_BYTES = 5_000_000  # of files; of larger ones only the first rows are looked at
 ROWS_AT_LAUNCH = 1000
 POOL = 256  # rows that examples are chosen from
 
@@ -40,9 +42,7 @@ class Data(EvalTask):
 
     hub: str = ""  # a data set of the Hugging Face hub, as in allenai/ai2_arc
     subset: str = ""  # its configuration, as in ARC-Easy
-    revision: str = (
-        ""  # its commit, 40 hex digits: a branch would not give the same questions again
-    )
+    revision: str = ""  # its commit, 40 hex digits: a branch does not stay the same
     data_dir: str = ""  # the same data as a folder, which is read in place of the hub
     split: str = "test"
     where: str = ""  # true for rows that are asked; empty: all of them
@@ -57,30 +57,31 @@ class Data(EvalTask):
 
     def before_launch(self) -> None:
         """Raise ConfigError if the data is not there, or a row of it is wrong."""
+        self.compile()
+        if self.hub and not self.data_dir and hub.online():
+            hub.check(self.hub, self.revision)
+        else:
+            self.check(self.folder())
+
+    def compile(self) -> None:
+        """Raise ConfigError for a template or an expression that cannot be read."""
         for names, compiled in ((self.templates, template), (self.expressions, expression)):
             for name in names:
                 try:
-                    if source := getattr(self, name):
-                        compiled(source)
+                    compiled(getattr(self, name))
                 except ConfigError as error:
                     raise ConfigError(f"{name}={error}") from None
-        if self.data_dir or not hub.online():
-            self.check(self.folder())
-        else:
-            hub.check(self.hub, self.revision)
 
-    def check(self, folder: Path) -> None:
-        """Raise ConfigError for a row that is wrong."""
-        self.known(folder, all_rows=self.is_small(folder, self.split))
+    def check(self, folder: Path) -> list[Known]:
+        """The rows of the split, or of a large one the first. Raises ConfigError for a row that is wrong."""
+        return self.known(folder, None if self.is_small(folder) else ROWS_AT_LAUNCH)
 
     def folder(self) -> Path:
         """Where the files are. Raises ConfigError or StageError if they cannot be had."""
         if self.data_dir:
             return Path(self.data_dir)
         if not self.hub:
-            raise ConfigError(
-                "data_dir is not set: a folder of rows, or hub=NAME and revision=COMMIT"
-            )
+            raise ConfigError("data_dir is not set: a folder of rows")
         places = [f"{self.subset}/", "data/"] if self.subset else [""]
         patterns = [f"{place}*{split}*" for place in places for split in self.splits()]
         return hub.snapshot(self.hub, self.revision, patterns)
@@ -89,38 +90,45 @@ class Data(EvalTask):
         """All that are read."""
         return [self.split]
 
-    def is_small(self, folder: Path, split: str) -> bool:
+    def files(self, folder: Path, setting: str = "split") -> list[Path]:
+        """Those of the split that a setting names."""
+        return rowfiles.find(folder, self.subset, getattr(self, setting), setting)
+
+    def is_small(self, folder: Path, setting: str = "split") -> bool:
         """Whether all of a split is read at launch."""
-        files = rowfiles.find(folder, self.subset, split)
-        return sum(file.stat().st_size for file in files) <= READ_AT_LAUNCH_BYTES
+        sizes = [file.stat().st_size for file in self.files(folder, setting)]
+        return sum(sizes) <= READ_AT_LAUNCH_BYTES
 
-    def rows(self, folder: Path, split: str) -> Iterator[Row]:
-        """Every row of a split."""
-        files = rowfiles.find(folder, self.subset, split)
-        return (Row(place, cells) for place, cells in rowfiles.read(files))
+    def rows(self, folder: Path, setting: str = "split") -> Iterator[Row]:
+        """The rows of a split, without those that ``where`` leaves out."""
+        for place, cells in rowfiles.read(self.files(folder, setting)):
+            row = Row(place, cells)
+            if not self.where or row.value("where", self.where):
+                yield row
 
-    def known(self, folder: Path, *, all_rows: bool = True) -> list[Known]:
+    def known(self, folder: Path, most: int | None = None) -> list[Known]:
         """The rows of the split. Raises ConfigError for a wrong one, for none, and for two with one id."""
-        seen: dict[str, Known] = {}
+        found: list[Known] = []
         places: dict[str, rowfiles.Place] = {}
-        for row in islice(self.rows(folder, self.split), None if all_rows else ROWS_AT_LAUNCH):
-            if self.where and not row.value("where", self.where):
-                continue
+        for row in islice(self.rows(folder), most):
             identity = row.name("id", self.id) or f"{self.split}:{row.place.number}"
-            if identity in seen:
-                raise row.wrong("id", f"{identity} is also that of {places[identity]}")
-            places[identity] = row.place
-            seen[identity] = Known(
-                id=identity,
-                document=row.name("document", self.document),
-                group=row.name("family", self.family),
-                domain=row.name("domain", self.domain),
-                asked=self.understand(row),
+            if (first := places.setdefault(identity, row.place)) is not row.place:
+                raise row.wrong("id", f"{identity} is also that of {first}")
+            names = (
+                row.name("document", self.document),
+                row.name("family", self.family),
+                row.name("domain", self.domain),
             )
-        if not seen:
+            found.append(Known(identity, *names, self.understand(row)))
+        if not found:
             which = f" with {self.where}" if self.where else ""
             raise ConfigError(f"split={self.split}: no rows{which} in {folder}")
-        return list(seen.values())
+        return found
+
+    def gather(self, folder: Path) -> list[Known]:
+        """The rows that are asked: at most ``items``. Raises ConfigError for a row that is wrong."""
+        self.compile()
+        return picked(self.known(folder), self.items)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -140,25 +148,30 @@ class Shown(Data):
         """All that are read."""
         return [self.split, self.few_shot_split] if self.shots else [self.split]
 
-    def check(self, folder: Path) -> None:
-        """Raise ConfigError for a row that is wrong, and for too few examples."""
-        Data.check(self, folder)
-        if self.shots and self.is_small(folder, self.few_shot_split):
-            known = self.known(folder, all_rows=self.is_small(folder, self.split))
+    def check(self, folder: Path) -> list[Known]:
+        """The same; and for too few examples."""
+        known = Data.check(self, folder)
+        if self.shots and self.is_small(folder, "few_shot_split"):
             pools = self.pools(folder)
             for domain in {one.domain for one in known}:
                 self.pool(pools, domain)
+        return known
 
     def pools(self, folder: Path) -> dict[str, list[Any]]:
-        """For each domain what examples are chosen from, whatever order the file has it in."""
-        if not self.shots:
-            return {}
-        rows: dict[str, list[Row]] = {}
-        by_hash = {row.hash: row for row in self.rows(folder, self.few_shot_split)}
-        for _, row in sorted(by_hash.items()):
-            rows.setdefault(row.name("domain", self.domain), []).append(row)
+        """For each domain what examples are chosen from, whatever order and format the files have it in.
+
+        Those whose content has the least hash, in that order; what is there twice counts once.
+        """
+        pools: dict[str, dict[bytes, Any]] = {}
+        for row in self.rows(folder, "few_shot_split") if self.shots else ():
+            understood = self.understand(row)
+            pool = pools.setdefault(row.name("domain", self.domain), {})
+            pool[sha256(repr(understood).encode()).digest()] = understood
+            if len(pool) >= 2 * POOL:
+                for late in sorted(pool)[POOL:]:
+                    del pool[late]
         return {
-            domain: [self.understand(row) for row in some[:POOL]] for domain, some in rows.items()
+            domain: [pool[first] for first in sorted(pool)[:POOL]] for domain, pool in pools.items()
         }
 
     def pool(self, pools: dict[str, list[Any]], domain: str) -> list[Any]:
@@ -168,7 +181,7 @@ class Shown(Data):
         if len(found) < least:
             of_domain = f" of domain {domain}" if domain else ""
             raise ConfigError(
-                f"shots={self.shots}: few_shot_split={self.few_shot_split} has {len(found)} rows{of_domain},"
-                f" {least} or more needed"
+                f"shots={self.shots}: few_shot_split={self.few_shot_split} has {len(found)} different"
+                f" rows{of_domain}, {least} or more needed"
             )
         return found

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmhpc.evals.items import Asked, Form, Item, picked
+from llmhpc.evals.items import Asked, Form, Item
 from llmhpc.evals.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Data
@@ -34,7 +34,7 @@ class Config(Data):
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Every pair. Raises ConfigError for a row that is wrong."""
     items = []
-    for one in picked(cfg.known(cfg.folder()), cfg.items):
+    for one in cfg.gather(cfg.folder()):
         # half of the right ones stand second: else a model to which both are alike would always be right
         gold = hashlib.sha256(f"place {one.id}".encode()).digest()[0] % 2
         items.append(

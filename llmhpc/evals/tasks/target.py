@@ -32,4 +32,10 @@ class Config(Shown):
 
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Every text. Raises ConfigError for a row that is wrong."""
-    return [Asked(name, Form.target, questions.items(cfg, lambda asked: asked), cfg.metric)]
+    folder = cfg.folder()
+    known, pools = cfg.gather(folder), cfg.pools(folder)
+    return [
+        Asked(
+            name, Form.target, questions.items(cfg, known, pools, lambda asked: asked), cfg.metric
+        )
+    ]

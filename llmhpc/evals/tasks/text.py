@@ -6,7 +6,7 @@ A row needs {"text"}, and says in "domain" what it is an example of.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmhpc.evals.items import Asked, Form, Item, picked
+from llmhpc.evals.items import Asked, Form, Item
 from llmhpc.evals.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Data
@@ -36,6 +36,6 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
             group=one.group,
             domain=one.domain,
         )
-        for one in picked(cfg.known(cfg.folder()), cfg.items)
+        for one in cfg.gather(cfg.folder())
     ]
     return [Asked(name, Form.text, items, cfg.metric)]

@@ -63,6 +63,8 @@ class Config(Shown):
 
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Every question. Raises ConfigError for a row that is wrong."""
+    folder = cfg.folder()
+    known, pools = cfg.gather(folder), cfg.pools(folder)
     writing = Writing(
         max_tokens=cfg.max_tokens,
         stop=tuple(cfg.stop),
@@ -71,5 +73,5 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
         seed=cfg.seed,
         answer=cfg.answer,
     )
-    items = questions.items(cfg, lambda asked: asked)
+    items = questions.items(cfg, known, pools, lambda asked: asked)
     return [Asked(name, Form.written, items, cfg.metric, writing)]

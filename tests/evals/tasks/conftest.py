@@ -1,5 +1,6 @@
 """Small copies of the data sets in their true columns and layouts, and what a task file asks of them."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from llmhpc.evals.items import Asked
 from llmhpc.evals.tasks import EvalTask, Material
@@ -148,18 +149,17 @@ def copied(folder) -> Callable[[str], Path]:
     return lambda name: folder([ROWS[name][0]], ROWS[name][1])
 
 
+@functools.cache
+def composed(choice: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF)):
+        return compose(f"task/{choice}").task
+
+
 @pytest.fixture
 def task() -> Callable[..., EvalTask]:
     """A file of conf/task or a kind of task, with fields set as on a command line."""
-    register()
-
-    def make(choice: str, **fields: object) -> EvalTask:
-        with initialize_config_dir(str(CONF)):
-            raw = compose(f"task/{choice}")
-        raw.task.update(fields)
-        return OmegaConf.to_object(raw.task)
-
-    return make
+    return lambda choice, **fields: OmegaConf.to_object(OmegaConf.merge(composed(choice), fields))
 
 
 @pytest.fixture

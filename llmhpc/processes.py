@@ -1,11 +1,11 @@
-"""One process of a training step finds the others: started by torchrun, by submitit or by Slurm's srun."""
+"""One process of a step finds the others: started by torchrun, by submitit or by Slurm's srun."""
 
 import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Place:
     local_rank: int
     device: torch.device
     launcher: str = ""
+    store: dist.Store | None = field(default=None, compare=False, repr=False)  # of all processes
 
 
 def find_place(processes: int, resources: Resources, environment: Mapping[str, str]) -> Place:
@@ -53,33 +54,42 @@ def find_place(processes: int, resources: Resources, environment: Mapping[str, s
         launcher = next((n for n, names in LAUNCHERS.items() if names[0] in environment), "")
         if not launcher:
             raise StageError(
-                f"training needs {processes} processes and this is one alone: start it with srun, or "
+                f"this step needs {processes} processes and this is one alone: start it with srun, or "
                 f"torchrun --nproc_per_node={processes} -m llmhpc.step DIR"
             )
         rank, size, local_rank = (int(environment.get(name, 0)) for name in LAUNCHERS[launcher])
         if size != processes:
             raise StageError(
-                f"{launcher} started {size} processes, the layout dp x cp x tp x pp has {processes}"
+                f"{launcher} started {size} processes, the layout of this step has {processes}"
             )
     return Place(rank, processes, local_rank, _device(resources, local_rank), launcher)
 
 
 @contextmanager
-def joined(processes: int, resources: Resources, folder: Path) -> Iterator[Place]:
+def joined(processes: int, resources: Resources, folder: Path, worlds: int = 1) -> Iterator[Place]:
     """Connect to the other processes, and leave them at the end; ``folder`` is one that all of them see.
 
-    Environment variables and threads are set for training and put back, since a stage after this one
+    Environment variables and threads are set for the work and put back, since a stage after this one
     may run in the same process.
+
+    Args:
+        processes: of the step.
+        resources: of the step: nodes, threads of a process, GPUs.
+        folder: where process 0 announces itself.
+        worlds: worlds of torch.distributed, each of as many processes with ranks in a row. Processes of
+            different worlds have nothing in common but ``Place.store``.
     """
     before, threads = dict(os.environ), torch.get_num_threads()
     place = find_place(processes, resources, before)
-    names = zip(LAUNCHERS["torchrun"], (place.rank, place.size, place.local_rank), strict=True)
-    os.environ.update({name: str(value) for name, value in names})
+    size = processes // worlds
+    names = zip(LAUNCHERS["torchrun"], (place.rank % size, size, place.local_rank), strict=True)
     os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # nanotron's tensor parallelism relies on it
     torch.set_num_threads(resources.cpus)
     try:
-        _connect(place, resources.nodes, folder)
-        yield place
+        store = _store(place, resources.nodes, folder)
+        os.environ.update({name: str(value) for name, value in names})
+        _connect(place, size, store)
+        yield replace(place, store=store)
     except RuntimeError as error:
         if place.size > 1 and _is_of_a_lost_peer(error):
             raise PeerLostError(
@@ -117,17 +127,27 @@ def _device(resources: Resources, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _connect(place: Place, nodes: int, folder: Path) -> None:
-    settings: dict = {"timeout": timedelta(minutes=COLLECTIVE_MIN)}
+def _store(place: Place, nodes: int, folder: Path) -> dist.Store:
+    """The key-value store that all processes of the step have in common."""
+    if place.size == 1:
+        return dist.HashStore()
+    if place.launcher == "torchrun":
+        return next(dist.rendezvous("env://"))[0]
+    return _meet(place, nodes, folder)
+
+
+def _connect(place: Place, size: int, store: dist.Store) -> None:
+    """Make a world of this process and those beside it, ``size`` altogether."""
+    world, rank = divmod(place.rank, size)
     if place.device.type == "cuda":
         torch.cuda.set_device(place.device)
-        settings["backend"] = "nccl"
-    else:
-        settings["backend"] = "gloo"
-    if place.launcher != "torchrun":
-        settings |= {"rank": place.rank, "world_size": place.size}
-        settings["store"] = _meet(place, nodes, folder) if place.size > 1 else dist.HashStore()
-    dist.init_process_group(**settings)
+    dist.init_process_group(
+        backend="nccl" if place.device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"world {world}", store),
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(minutes=COLLECTIVE_MIN),
+    )
 
 
 def _meet(place: Place, nodes: int, folder: Path) -> dist.Store:

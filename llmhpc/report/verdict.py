@@ -1,0 +1,72 @@
+"""Section: whether one data set is better than another, over the tokens, and how sure that is."""
+
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from llmhpc.report import charts
+from llmhpc.report.section import Limits
+from llmhpc.report.upstream import History
+
+TITLE = "Verdict"
+VERDICT = "verdict.json"
+MEAN_TITLE = "mean of the tasks"
+
+
+def values(history: History, limits: Limits) -> dict[str, Any] | None:
+    """Of every pair of data sets: the sentence, a chart of each task, and what the table shows."""
+    pairs = [
+        (pair, _rows(pair), [_chart(step.name, place, n, pair, one) for n, one in enumerate(_rows(pair))])
+        for step in history.with_file(VERDICT)
+        for place, pair in enumerate(step.json(VERDICT))
+    ]  # fmt: skip
+    return {"pairs": pairs} if pairs else None
+
+
+def _rows(pair: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mean, then the tasks that are in it, then the others."""
+    tasks = sorted(pair["tasks"], key=lambda task: not task["in_mean"])
+    return [{**pair["mean"], "name": MEAN_TITLE}, *tasks] if pair["mean"] else tasks
+
+
+def _chart(step: str, place: int, number: int, pair: dict[str, Any], one: dict[str, Any]) -> Markup:
+    name = f"verdict-{step}-{place}-{number}"
+
+    def draw(scores: Axes, gains: Axes) -> None:
+        _scores(scores, pair, one)
+        _gains(gains, pair, one)
+
+    return charts.chart(name, f"{one['name']}: {one['verdict']}", draw, inches=4.2, rows=(1.15, 1))
+
+
+def _scores(ax: Axes, pair: dict[str, Any], one: dict[str, Any]) -> None:
+    ax.set_title(f"{one['name']}: {one['verdict']}")
+    tokens = [point["tokens"] for point in one["points"]]
+    for side, colour in (("a", charts.FIRST), ("b", charts.SECOND)):
+        scores = [point[side] for point in one["points"]]
+        ax.plot(tokens, scores, color=colour, linewidth=2, label=pair[side])
+    ax.set_ylabel("score")
+    ax.legend(loc="best", ncols=2)
+
+
+def _gains(ax: Axes, pair: dict[str, Any], one: dict[str, Any]) -> None:
+    """How much better a is, with its interval; wide intervals of early checkpoints are cut off."""
+    points = one["points"]
+    tokens = [point["tokens"] for point in points]
+    ax.fill_between(
+        tokens,
+        [point["low"] for point in points],
+        [point["high"] for point in points],
+        color=charts.KEPT,
+        alpha=0.22,
+        linewidth=0,
+    )
+    ax.plot(tokens, [point["gain"] for point in points], color=charts.KEPT, linewidth=2, marker="o", markersize=4)  # fmt: skip
+    ax.axhline(0, color=charts.INK, linewidth=1)
+    shown = [0.0, points[-1]["low"], points[-1]["high"], *(point["gain"] for point in points)]
+    low, high = min(shown), max(shown)
+    room = 0.4 * (high - low) or 1.0
+    ax.set_ylim(low - room, high + room)
+    ax.set_ylabel("gain")
+    charts.token_axis(ax, f"training tokens (above 0: {pair['a']} is better; band: 95%)")
