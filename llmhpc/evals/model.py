@@ -32,9 +32,8 @@ class ScoringModel(LightevalModel):
         writer: Writer,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.config = ModelConfig(
-            model_name=checkpoint.model.name_or_path
-        )  # greedily, unless a caller says how
+        name = str(checkpoint.model.name_or_path)
+        self.config = ModelConfig(model_name=name)  # greedily, unless a caller says how
         self.scorer, self.writer = scorer, writer
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
