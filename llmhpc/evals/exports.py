@@ -1,5 +1,6 @@
 """The checkpoints of a training step as Hugging Face folders: found, checked and loaded."""
 
+import functools
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,8 +102,15 @@ def _check_cut(config: Any, tp: int) -> None:
 
 
 def weights_hash(folder: Path) -> str:
-    """One hash over all weights of a folder."""
-    return "-".join(sha256(path)[:16] for path in sorted(folder.glob("*.safetensors")))
+    """One hash over all weights of a folder; a file is read once in a process, as long as it stays as it is."""
+    return "-".join(
+        _hash(path, path.stat().st_mtime_ns)[:16] for path in sorted(folder.glob("*.safetensors"))
+    )
+
+
+@functools.cache
+def _hash(path: Path, changed_ns: int) -> str:
+    return sha256(path)
 
 
 def link(folder: Path, to: Path) -> None:

@@ -131,10 +131,10 @@ class ScoringModel(LightevalModel):
         written = self.writer.write(
             prompts, writing, lambda done: self.progress(before + int(done * count))
         )
+        lost = [self.writer.fit(prompt, writing)[1] for prompt in prompts]
         return [
-            ModelResponse(input=prompt, text=texts, truncated_tokens_count=truncated)
-            for prompt, texts in zip(prompts, written, strict=True)
-            for _, truncated in [self.writer.fit(prompt, writing)]
+            ModelResponse(input=prompt, text=texts, truncated_tokens_count=tokens)
+            for prompt, texts, tokens in zip(prompts, written, lost, strict=True)
         ]
 
     def _writing(self, doc: Doc) -> Writing:

@@ -16,11 +16,11 @@ FURTHEST = 100.0  # times the tokens seen: beyond it nothing is foretold
 
 
 class Needed(NamedTuple):
-    """Each alone, all else being as it was; None: not known, or not enough by itself."""
+    """What would be enough; None: not known, or it is not that which lacks. Seeds and items are told together."""
 
     seeds: int | None  # of each data set
-    items: int | None  # where more seeds are not enough
-    tokens: int | None
+    items: int | None  # where with these items no number of seeds is enough
+    tokens: int | None  # with these seeds and items
     reason: str
 
 
@@ -36,36 +36,29 @@ def needed(found: Difference, items: int, tokens: Sequence[int], ratios: Sequenc
     if found.count < 2:
         alone = "one training of each shows nothing of the noise of seeds; two or more of each do"
         return Needed(None, None, None, alone)
-    why: list[str] = []
-    seeds, of_items = _seeds(found), None
-    if seeds is None:
-        of_items, told = _items(found, items)
-        why.append(told)
     more, told = _tokens(found.value, tokens, ratios)
-    return Needed(seeds, of_items, more, "; ".join([*why, told]))
+    squared = found.value**2
+    room = squared - _multiple(found.freedom) ** 2 * found.items_alone
+    if (seeds := _seeds(found.count * found.seeds, room)) is not None:
+        return Needed(seeds, None, more, told)
+    return Needed(*_items(found, items), more, f"with these items no number of seeds does; {told}")
 
 
-def _seeds(found: Difference) -> int | None:
-    """The least k at which |D| has the length that the interval of k seeds asks for."""
+def _seeds(variance: float, room: float) -> int | None:
+    """The least k with (t(0.975) + t(0.8))**2 * variance / k < room, for the variance of one seed's difference."""
     counts = np.arange(2, MOST_SEEDS + 1)
-    of_seeds = _multiple(counts - 1) ** 2 * found.count * found.seeds / counts
-    of_items = _multiple(found.freedom) ** 2 * found.items_alone
-    enough = abs(found.value) > np.sqrt(of_seeds + of_items)
+    enough = _multiple(counts - 1) ** 2 * variance / counts < room
     return int(counts[enough][0]) if enough.any() else None
 
 
-def _items(found: Difference, items: int) -> tuple[int | None, str]:
-    """How many items bring the variance over items to what the noise of these seeds leaves of (D / 2.8)**2."""
-    if found.value == 0:
-        return None, "no number of seeds or items decides between equals"
-    allowed = (found.value / float(_multiple(math.inf))) ** 2
-    left, told = (
-        allowed - max(found.seeds - found.both, 0.0),
-        "with these items no number of seeds is enough",
-    )
-    if left <= 0:
-        left, told = allowed / 2, f"{told}, nor with more items this number of seeds"
-    return math.ceil(items * found.items / left), told
+def _items(found: Difference, items: int) -> tuple[int | None, int | None]:
+    """Seeds and items that share D**2 alike: half for the noise that is a seed's own, half for the items."""
+    half = found.value**2 / 2
+    if half == 0:
+        return None, None
+    own = found.count * max(found.seeds - found.both, 0.0)
+    enough = items * found.items * float(_multiple(found.freedom)) ** 2 / half
+    return _seeds(own, half), math.ceil(enough)
 
 
 def _tokens(value: float, tokens: Sequence[int], ratios: Sequence[float]) -> tuple[int | None, str]:

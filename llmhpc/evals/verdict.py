@@ -220,11 +220,13 @@ def _sentence(a: str, b: str, whole: Comparison | None, tasks: int) -> str:
 
 def _ways(what: Needed) -> str:
     """If the true difference is the one seen, what would decide it in four of five cases."""
-    counts = ((what.seeds, "seeds of each"), (what.items, "items"), (what.tokens, "tokens"))
-    ways = [f"{count:,} {unit}" for count, unit in counts if count is not None]
-    if not ways:
+    both = ((what.seeds, "seeds of each"), (what.items, "items"))
+    ways = [" and ".join(f"{count:,} {unit}" for count, unit in both if count is not None)]
+    ways += [f"{what.tokens:,} tokens"] if what.tokens is not None else []
+    told = " or ".join(filter(None, ways))
+    if not told:
         return f"To be sure: {what.reason}."
-    return f"If the true difference is this one, {' or '.join(ways)} decide it in four of five cases ({what.reason})."
+    return f"If the true difference is this one, {told} decide it in four of five cases ({what.reason})."
 
 
 def asdict_of(comparison: Comparison | None) -> dict[str, Any] | None:

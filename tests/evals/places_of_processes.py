@@ -19,7 +19,8 @@ SHOTS = tuple(
 )  # a beginning in common: its keys are computed once, by each for its own heads
 PAIRS = [Pair((0, *SHOTS, n, n + 1), (n + 2, 9, 11, n)) for n in range(2, 14)]
 PROMPTS = ["Bread butter", "River", "Needle thread cloth", "Captain"]
-WRITING = Writing(max_tokens=12, stop=(".",))
+GREEDY = Writing(max_tokens=12, stop=(".",))
+SAMPLED = GREEDY._replace(temperature=1.0, samples=2)
 
 
 def answers(folder: Path, tp: int) -> dict:
@@ -28,7 +29,7 @@ def answers(folder: Path, tp: int) -> dict:
     parts = [getattr(p, "to_local", lambda p=p: p)() for p in checkpoint.model.parameters()]
     return {
         "scores": [s.logprob for s in Scorer(checkpoint.model, 128, 90).score(PAIRS)],
-        "texts": Writer(checkpoint, 256).write(PROMPTS, WRITING),
+        "texts": [Writer(checkpoint, 256).write(PROMPTS, how) for how in (GREEDY, SAMPLED)],
         "parameters": sum(part.numel() for part in parts),
     }
 

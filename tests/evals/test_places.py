@@ -80,6 +80,7 @@ def same(one, other):
     assert one["texts"] == other["texts"]
 
 
+@pytest.mark.slow
 def test_two_processes_that_hold_a_model_together_find_what_one_finds(exports, copies, tmp_path):
     found = spread(1, 2, tmp_path, exports)
     assert set(found) == {(0, 0), (0, 1)}
@@ -92,6 +93,7 @@ def test_two_processes_that_hold_a_model_together_find_what_one_finds(exports, c
     assert [here["share"] for here in found.values()] == [list(range(7))] * 2
 
 
+@pytest.mark.slow
 def test_copies_share_the_work(exports, copies):
     assert [here["share"] for here in copies.values()] == [[0, 2, 4, 6], [1, 3, 5]]
     assert [here["writes"] for here in copies.values()] == [True, True]

@@ -161,11 +161,24 @@ def test_so_many_seeds_as_are_said_decide_in_four_of_five_cases():
     assert 2 <= fewer < count
 
 
-def test_where_items_are_the_limit_their_number_is_said_in_place_of_seeds():
+def test_where_items_are_the_limit_their_number_is_said_with_that_of_seeds():
     found = power.needed(seen(0.1, 0.001, items=0.01), 100, [], [])
-    assert found.seeds is None
-    assert found.items == pytest.approx(100 * 0.01 / (0.1 / 2.8016) ** 2, rel=0.02)
     assert "no number of seeds" in found.reason
+    most = stats.t.ppf(0.975, 100) + stats.t.ppf(0.8, 100)
+    assert found.items == pytest.approx(100 * 0.01 * most**2 / (0.1**2 / 2), rel=0.01)
+    assert found.seeds == 2
+    assert power.needed(seen(0.1, 0.1, items=0.01), 100, [], []).seeds > 10
+
+
+def test_so_many_items_and_seeds_as_are_said_decide_in_four_of_five_cases():
+    """The difference is 0.1, one of a seed varies by 0.1 and one of an item by 1."""
+    told = power.needed(seen(0.1, 0.1, items=1 / 100), 100, [], [])
+    draw, ones = np.random.default_rng(0), np.ones((told.seeds, told.items))
+    names, decided = np.arange(told.items), 0
+    for _ in range(200):
+        y = 0.1 + draw.normal(0, 0.1, (told.seeds, 1)) + draw.normal(0, 1, told.items)
+        decided += paired.difference((y, ones), (0 * ones, ones), names, names).sign == 1
+    assert 0.75 <= decided / 200 <= 0.97
 
 
 def test_tokens_are_told_where_the_difference_outgrows_its_error_and_only_there():
