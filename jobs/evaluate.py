@@ -81,8 +81,6 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/ and what the letters show."""
-    import tempfile
-
     from llmhpc.evals import evaluation, items, places
     from llmhpc.evals.exports import find_exports
     from llmhpc.evals.tasks import Material
@@ -100,22 +98,20 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
         if not whole:
             return counts
     asked = items.read((out if whole else task.home) / "tasks")
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        if whole or task.phase == "score":
-            mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
-            dp, tp = (1, 1) if task.phase == PREVIEW else (cfg.dp, cfg.tp)
-            with places.taken(dp, tp, cfg.resources, task.home / "work") as place:
-                evaluation.score(
-                    mine,
-                    kept,
-                    cfg.batch_tokens,
-                    Path(scratch),
-                    place,
-                    lambda done, total, note: task.progress(done, total, "items", note),
-                )
-            if not whole or task.process != 0:
-                return {}
-        last = evaluation.gather(exports, asked, kept, Path(scratch), out)
+    if whole or task.phase == "score":
+        mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
+        dp, tp = (1, 1) if task.phase == PREVIEW else (cfg.dp, cfg.tp)
+        with places.taken(dp, tp, cfg.resources, task.home / "work") as place:
+            evaluation.score(
+                mine,
+                kept,
+                cfg.batch_tokens,
+                place,
+                lambda done, total, note: task.progress(done, total, "items", note),
+            )
+        if not whole or task.process != 0:
+            return {}
+    last = evaluation.gather(exports, asked, kept, out)
     return counts | {
         "checkpoints": len(exports),
         "items": sum(len(each.items) for each in asked),

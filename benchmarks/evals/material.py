@@ -65,6 +65,18 @@ def questions(count: int, shots: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def texts(count: int) -> list[dict[str, Any]]:
+    """Texts of rising length, the last of them longer than the model's positions."""
+    language = Language(3)
+    return [
+        {
+            "id": str(number),
+            "prompt": " ".join(language.sentence(5, 15) for _ in range(20 + 25 * number)),
+        }
+        for number in range(count)
+    ]
+
+
 def write_tokenizer(folder: Path, vocabulary: int) -> None:
     """A byte-level BPE of exactly ``vocabulary`` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

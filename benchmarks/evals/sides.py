@@ -1,6 +1,6 @@
 """One way of scoring in a process of its own: CPU time, memory, and what came out, as a line of JSON.
 
-python -m benchmarks.evals.sides ours MODEL QUESTIONS SCRATCH [--batch 4096]
+python -m benchmarks.evals.sides ours MODEL QUESTIONS SCRATCH [--batch 1024]
 """
 
 import argparse
@@ -38,45 +38,74 @@ class Meter:
 
 
 def ours(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter) -> dict[str, Any]:
-    """llmhpc: every distinct pair once, beginnings shared, lighteval's metric."""
+    """llmhpc as the evaluate stage does it, the writing of files left out."""
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
-    from lighteval.metrics.metrics_sample import LoglikelihoodAcc
-    from lighteval.metrics.normalizations import LogProbCharNorm, LogProbTokenNorm
-    from lighteval.models.model_output import ModelResponse
-    from lighteval.tasks.requests import Doc
-
-    from llmhpc.evals import exports
-    from llmhpc.evals.scoring import Pair, Scorer
+    engine.prepare()
+    from llmhpc.evals import answering, metrics
+    from llmhpc.evals.items import Asked, Form, Item
 
     rows = _read(questions)
-    checkpoint = exports.load(exports.Export(0, 0, "model", model))
-    scorer = Scorer(checkpoint.model, checkpoint.max_length, batch)
+    scoring = _scoring(model, batch)
     with meter:
-        encode = checkpoint.tokenizer.encode
-        pairs, tokens = [], []
-        for row in rows:
-            context = (checkpoint.tokenizer.bos_token_id, *encode(row["prompt"]))
-            choices = [tuple(encode(choice)) for choice in row["choices"]]
-            tokens.append(choices)
-            pairs += [Pair(context, choice) for choice in choices]
-        scores = iter(scorer.score(pairs))
-        answers = [[next(scores).logprob for _ in row["choices"]] for row in rows]
-        metrics = {
-            "acc": LoglikelihoodAcc(),
-            "acc_norm": LoglikelihoodAcc(LogProbCharNorm()),
-            "acc_norm_token": LoglikelihoodAcc(LogProbTokenNorm()),
-        }
-        sums = dict.fromkeys(metrics, 0)
-        for row, answer, choices in zip(rows, answers, tokens, strict=True):
-            doc = Doc(query=row["prompt"], choices=row["choices"], gold_index=row["gold"])
-            response = ModelResponse(logprobs=answer, output_tokens=choices)
-            for name, metric in metrics.items():
-                sums[name] += metric.compute(doc=doc, model_response=response)
-    scores = {name: value / len(rows) for name, value in sums.items()}
+        items = [
+            Item(id=r["id"], prompt=r["prompt"], choices=tuple(r["choices"]), gold=(r["gold"],))
+            for r in rows
+        ]
+        asked = Asked("questions", Form.cloze, items)
+        responses = answering.respond(scoring, asked, lambda done: None)
+        docs = [answering.doc_of(asked, item) for item in items]
+        scores = {}
+        for metric in metrics.of(Form.cloze, has_alone=False):
+            compute = metric.sample_level_fn.compute
+            values = [
+                compute(doc=d, model_response=r) for d, r in zip(docs, responses, strict=True)
+            ]
+            scores[metric.metric_name] = sum(values) / len(values)
+    answers = [response.logprobs for response in responses]
     scores["acc_norm_without_space"] = _without_space(rows, answers)
     return {"scores": scores, "answers": answers}
+
+
+def texts(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter) -> dict[str, Any]:
+    """Log-likelihood of the questions as whole texts, and the same by a plain loop over windows."""
+    from llmhpc.evals import engine
+
+    engine.prepare()
+    import torch
+
+    from llmhpc.evals import answering
+    from llmhpc.evals.items import Asked, Form, Item
+
+    scoring = _scoring(model, batch)
+    items = [Item(id=row["id"], choices=(row["prompt"],)) for row in _read(questions)]
+    with meter:
+        asked = Asked("texts", Form.text, items)
+        responses = answering.respond(scoring, asked, lambda done: None)
+    nats, size = 0.0, scoring.max_length
+    for item in items:
+        tokens = [scoring.tokenizer.bos_token_id, *scoring.tokenizer.encode(item.choices[0])]
+        for start in range(0, len(tokens) - 1, size):
+            window = torch.tensor([tokens[start : start + size + 1]])
+            with torch.inference_mode():
+                logprobs = scoring.scorer.model(window[:, :-1]).logits.log_softmax(-1)
+            nats += logprobs.gather(2, window[:, 1:, None]).double().sum().item()
+    return {
+        "tokens": sum(len(response.output_tokens[0]) for response in responses),
+        "nats": sum(sum(response.logprobs) for response in responses),
+        "plain_nats": nats,
+    }
+
+
+def _scoring(model: Path, batch: int) -> Any:
+    from llmhpc.evals import exports
+    from llmhpc.evals.model import ScoringModel
+    from llmhpc.evals.scoring import Scorer
+    from llmhpc.evals.writing import Writer
+
+    checkpoint = exports.load(exports.Export(0, 0, "model", model))
+    scorer = Scorer(checkpoint.model, checkpoint.max_length, batch)
+    return ScoringModel(checkpoint, scorer, Writer(checkpoint, batch))
 
 
 def lighteval(
@@ -85,7 +114,7 @@ def lighteval(
     """lighteval's own transformers back end through its pipeline."""
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
+    engine.prepare_pipeline(scratch)
     from types import ModuleType
 
     from lighteval.logging.evaluation_tracker import EvaluationTracker
@@ -164,9 +193,9 @@ def lm_eval(
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_text": "<s>{{prompt}}",
-        "doc_to_choice": lambda row: row["choices"],
+        "doc_to_choice": lambda row: [choice.removeprefix(" ") for choice in row["choices"]],
         "doc_to_target": "gold",
-        "target_delimiter": "",  # the space is there
+        "target_delimiter": " ",  # which it does not count as part of an answer
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     }
     loaded = HFLM(
@@ -209,6 +238,7 @@ def _status(name: str) -> int:
 
 SIDES: dict[str, Callable[..., dict[str, Any]]] = {
     "ours": ours,
+    "texts": texts,
     "lighteval": lighteval,
     "lm_eval": lm_eval,
 }
@@ -220,7 +250,7 @@ def main() -> None:
     parser.add_argument("side", choices=SIDES)
     for name in ("model", "questions", "scratch"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--batch", type=int, default=1024)
     options = parser.parse_args()
     meter = Meter()
     result = SIDES[options.side](

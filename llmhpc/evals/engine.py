@@ -2,45 +2,61 @@
 
 import logging
 import os
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from llmhpc.evals.deferred import Deferred
 
-def prepare(cache: Path) -> None:
-    """Patch lighteval; to be called before anything else imports it. A second call moves the cache.
+ASKED_FOR_AT_ONCE = ("nltk", "pandas", "pytablewriter", "sacrebleu", "scipy", "sklearn")
+
+
+def prepare() -> None:
+    """Import what we take of lighteval: metrics, documents and its model class; before anything else does.
+
+    Not more than that: its pipeline, its registry and its back ends are not needed, and cost five seconds.
+    """
+    _stay_offline()
+    _hide_nanotron()
+    _import_only_what_is_used()
+    logging.getLogger("lighteval").setLevel(logging.ERROR)
+
+
+def prepare_pipeline(cache: Path) -> None:
+    """All of lighteval, with its own pipeline: for comparisons with it. A second call moves the cache.
 
     Args:
-        cache: folder for what ``datasets`` makes of the task files; never the user's home.
+        cache: folder for what ``datasets`` makes of files; never the user's home.
     """
-    _stay_offline(cache)
-    _hide_nanotron()
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = cache
+    datasets.disable_progress_bars()
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    prepare()
     _leave_gradients_on()
     _load_own_tasks_only()
     _do_not_look_for_git()
-    for name in ("lighteval", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _stay_offline(cache: Path) -> None:
-    """Fault: data set and model names are looked up on the network, even when they are local folders.
+def _stay_offline() -> None:
+    """Fault: model and data set names are looked up on the network, even when they are local folders.
 
     The variables are read when the libraries are imported, which another stage in this process may
     have done already: so the values that they made are set too. HF_HUB_OFFLINE=0 asks for the network.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import datasets
     import huggingface_hub.constants
     import transformers
 
     offline = os.environ["HF_HUB_OFFLINE"] != "0"
     huggingface_hub.constants.HF_HUB_OFFLINE = offline
-    datasets.config.HF_HUB_OFFLINE = offline
-    datasets.config.HF_DATASETS_CACHE = cache
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = offline
     transformers.utils.logging.disable_progress_bar()
 
 
@@ -57,6 +73,14 @@ def _hide_nanotron() -> None:
 
     is_package_available.without_nanotron = True  # type: ignore[attr-defined]
     imports.is_package_available = is_package_available  # type: ignore[assignment]
+
+
+def _import_only_what_is_used() -> None:
+    """Fault: with an accuracy come the packages of every metric, and take as long as a hundred questions."""
+    with Deferred(*ASKED_FOR_AT_ONCE):
+        import lighteval.metrics.metrics_sample
+        import lighteval.models.abstract_model
+        import lighteval.tasks.prompt_manager  # noqa: F401
 
 
 def _leave_gradients_on() -> None:

@@ -79,7 +79,6 @@ def score(
     mine: list[Unit],
     kept: Path,
     batch_tokens: int,
-    scratch: Path,
     place: "Place",
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> None:
@@ -89,7 +88,6 @@ def score(
         mine: by rising step.
         kept: folder of the answers.
         batch_tokens: positions of one batch.
-        scratch: folder for what lighteval writes.
         place: of this process; all processes of the step call this with the same units.
         progress: called with the items done, all items, and a note.
     """
@@ -100,9 +98,7 @@ def score(
     place.meet("what is to be done is known")
     for export, units_of in itertools.groupby(todo, lambda entry: entry[0].export):
         progress(done, total, f"step {export.step}, loading")
-        with _opened(
-            export, answering.folder_of(kept, export), batch_tokens, scratch, place
-        ) as model:
+        with _opened(export, answering.folder_of(kept, export), batch_tokens, place) as model:
             for unit, path in units_of:
                 note = f"step {export.step}, {unit.asked.task}"
 
@@ -118,11 +114,11 @@ def score(
 
 @contextmanager
 def _opened(
-    export: exports.Export, kept: Path, batch_tokens: int, scratch: Path, place: "Place"
+    export: exports.Export, kept: Path, batch_tokens: int, place: "Place"
 ) -> "Iterator[ScoringModel]":
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
+    engine.prepare()
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.recorded import RecordedScorer, RecordedWriter, Records
 
@@ -131,13 +127,13 @@ def _opened(
         checkpoint = exports.load(export, place.tp)
         scorer = RecordedScorer(records, checkpoint.model, checkpoint.max_length, batch_tokens)
         writer = RecordedWriter(records, checkpoint, batch_tokens)
-        yield ScoringModel(export.name, checkpoint, scorer, writer, str(scratch / "samples"))
+        yield ScoringModel(checkpoint, scorer, writer)
     finally:
         records.close()
 
 
 def gather(
-    found: list[exports.Export], asked: list[Asked], kept: Path, scratch: Path, out: Path
+    found: list[exports.Export], asked: list[Asked], kept: Path, out: Path
 ) -> list[dict[str, Any]]:
     """Write scores.jsonl, domains.jsonl, scores/, items/ and what the letters show; returns the last checkpoint's lines.
 
@@ -146,7 +142,7 @@ def gather(
     """
     from llmhpc.evals import engine
 
-    engine.prepare(scratch)
+    engine.prepare()
     from llmhpc.evals import scores
 
     lines: list[dict[str, Any]] = []

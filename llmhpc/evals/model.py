@@ -6,7 +6,6 @@ from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.prompt_manager import PromptManager
 from lighteval.tasks.requests import Doc
-from lighteval.utils.cache_management import SampleCache
 from transformers import PreTrainedTokenizerBase
 
 from llmhpc.errors import StageError
@@ -16,44 +15,29 @@ from llmhpc.evals.scoring import Pair, Scorer
 from llmhpc.evals.writing import Writer
 
 
-class ScoringConfig(ModelConfig):
-    """What lighteval's cache knows a model by.
-
-    Its key is made of these fields alone: without the weights' hash new weights at an old path would get
-    old scores. The name is a logical one: with an absolute path the cache would land in the checkpoint.
-    """
-
-    model_name: str
-    weights: str
-
-
 class ScoringModel(LightevalModel):
     """One checkpoint, which scores texts and writes them.
 
     Args:
-        name: of the checkpoint, relative.
         checkpoint: model, tokenizer and the hash of the weights.
         scorer: scores pairs of token ids with that model.
         writer: writes behind prompts with it.
-        cache: folder that lighteval's cache may use.
         progress: called with the number of documents done, of those that one call asks for.
     """
 
     def __init__(
         self,
-        name: str,
         checkpoint: Checkpoint,
         scorer: Scorer,
         writer: Writer,
-        cache: str,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.config = ScoringConfig(model_name=name, weights=checkpoint.weights, cache_dir=cache)
+        name = str(checkpoint.model.name_or_path)
+        self.config = ModelConfig(model_name=name)  # greedily, unless a caller says how
         self.scorer, self.writer = scorer, writer
         self.prompt_manager = PromptManager(tokenizer=checkpoint.tokenizer)
         self.progress = progress
         self._tokenizer = checkpoint.tokenizer
-        self._cache = SampleCache(self.config)  # the pipeline touches it even if nothing is cached
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -6,8 +6,8 @@ SOLUTION = r"#### (-?[0-9][0-9.,]*)"
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    engine.prepare(tmp_path_factory.mktemp("cache"))
+def answers():
+    engine.prepare()
     from llmhpc.evals import answers
 
     return answers

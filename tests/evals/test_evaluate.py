@@ -196,21 +196,6 @@ def test_new_weights_at_an_old_path_get_new_scores_and_nothing_is_left_in_the_ch
     assert sorted((tmp_path / "train").rglob("*")) == files
 
 
-def test_the_key_of_the_cache_follows_the_weights(train_step, tmp_path):
-    from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.scoring import Scorer
-    from llmhpc.evals.writing import Writer
-
-    keys = []
-    for export in exports.find_exports(train_step)[:2]:
-        checkpoint = exports.load(export)
-        scorer = Scorer(checkpoint.model, checkpoint.max_length, 4096)
-        model = ScoringModel("same", checkpoint, scorer, Writer(checkpoint, 4096), str(tmp_path))
-        keys.append(model._cache.cache_dir)
-    assert keys[0] != keys[1]
-    assert all(key.is_relative_to(tmp_path) for key in keys)
-
-
 def test_a_second_run_writes_the_same_bytes(results, train_step, tokens_step, tmp_path):
     again = evaluate(train_step, tokens_step, tmp_path, batch_tokens=4096)[3]
     assert files_of(again) == files_of(results[3])
@@ -293,7 +278,7 @@ def test_a_second_start_asks_only_what_the_first_left(
         if len(asked) == 3:
             asked.clear()
             raise KeyboardInterrupt
-        asked.append((model.config.model_name, unit.task))
+        asked.append((model.scorer.model.name_or_path, unit.task))
         return real(model, unit, progress)
 
     monkeypatch.setattr(answering, "respond", respond)
@@ -301,7 +286,7 @@ def test_a_second_start_asks_only_what_the_first_left(
         evaluate(train_step, tokens_step, tmp_path)
     shutil.rmtree(tmp_path / "out")
     *_, out = evaluate(train_step, tokens_step, tmp_path)
-    names = [export.name for export in exports.find_exports(train_step)]
+    names = [str(export.folder) for export in exports.find_exports(train_step)]
     assert asked == [(names[1], "heldout"), (names[2], "continuation"), (names[2], "heldout")]
     assert files_of(out) == files_of(results[3])
 
@@ -335,8 +320,8 @@ def test_scores_of_an_earlier_look_are_kept_and_change_nothing(
     monkeypatch.setattr(
         answering,
         "respond",
-        lambda model, *rest: scored.append(model.config.model_name) or real(model, *rest),
+        lambda model, *rest: scored.append(model.scorer.model.name_or_path) or real(model, *rest),
     )
     *_, out = evaluate(train_step, tokens_step, home)
-    assert scored == [listed[2]["path"]] * 2
+    assert scored == [str(train_step / listed[2]["path"])] * 2
     assert files_of(out) == files_of(results[3])

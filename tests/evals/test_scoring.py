@@ -1,4 +1,5 @@
 import pickle
+import random
 
 import pytest
 import torch
@@ -77,6 +78,30 @@ def test_a_common_prefix_is_computed_once_for_a_batch(checkpoint):
     batches = Scorer(checkpoint.model, LENGTH, 200).plan(questions)
     assert {len(batch.prefix) for batch in batches} == {60}
     assert positions(batches) < 20 * (10 + 4 * 3) * 1.2
+
+
+@pytest.mark.parametrize("batch_tokens", [40, 150, 600])
+def test_passages_behind_examples_behind_instructions_are_scored_as_in_a_plain_loop(
+    checkpoint, batch_tokens
+):
+    rnd = random.Random(batch_tokens)
+
+    def draw(least: int, most: int) -> tuple[int, ...]:
+        return tuple(rnd.randrange(400) for _ in range(rnd.randint(least, most)))
+
+    instructions = draw(18, 18)
+    shots = [instructions + draw(20, 30) for _ in range(2)]
+    passages = [shot + draw(0, 25) for shot in shots for _ in range(4)]
+    questions = [passage + draw(0, 8) for passage in passages for _ in range(3)]
+    some = [Pair(context, draw(1, 5)) for context in questions for _ in range(3)]
+    some += [Pair(some[0].context[:20], some[0].context[20:23]), *some[:2]]
+    scorer = Scorer(checkpoint.model, LENGTH, batch_tokens)
+    covered = [pair for batch in scorer.plan(some) for pair in batch.pairs]
+    assert sorted(covered) == sorted(set(some))
+    for pair, score in zip(some, scorer.score(some), strict=True):
+        logprob, greedy = plain(checkpoint.model, pair)
+        assert score.logprob == pytest.approx(logprob, abs=1e-5, rel=1e-6)
+        assert score.greedy == greedy
 
 
 def test_a_model_with_multipliers_is_scored_as_in_a_plain_loop(pairs):

@@ -209,12 +209,13 @@ def lighteval_tasks(folder, texts, metric, **settings):
 @pytest.fixture
 def through_lighteval(checkpoint, texts, tmp_path):
     """Runs lighteval's own pipeline on tasks, given as name=tokens: their scores, and the texts of each."""
-    engine.prepare(tmp_path / "cache")
+    engine.prepare_pipeline(tmp_path / "cache")
     from lighteval.logging.evaluation_tracker import EvaluationTracker
     from lighteval.metrics.metrics_sample import ExactMatches
     from lighteval.metrics.utils.metric_utils import SampleLevelMetric
     from lighteval.pipeline import ParallelismManager, Pipeline, PipelineParameters
     from lighteval.tasks.requests import SamplingMethod
+    from lighteval.utils.cache_management import SampleCache
 
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.scoring import Scorer
@@ -229,6 +230,11 @@ def through_lighteval(checkpoint, texts, tmp_path):
     )
 
     def run(seen=lambda done: None, **tasks):
+        model = ScoringModel(checkpoint, scorer, writer, seen)
+        model.config.cache_dir = str(tmp_path)
+        model._cache = SampleCache(
+            model.config
+        )  # the pipeline touches it even if nothing is cached
         pipeline = Pipeline(
             tasks=",".join(f"{task}|0" for task in tasks),
             pipeline_parameters=PipelineParameters(
@@ -237,7 +243,7 @@ def through_lighteval(checkpoint, texts, tmp_path):
                 bootstrap_iters=0,
             ),
             evaluation_tracker=EvaluationTracker(output_dir=str(tmp_path)),
-            model=ScoringModel("tiny", checkpoint, scorer, writer, str(tmp_path), seen),
+            model=model,
         )
         pipeline.evaluate()
         details = pipeline.get_details()
