@@ -65,6 +65,11 @@ class Config(Stage):
             except ConfigError as error:
                 raise ConfigError(f"tasks.{name}.{error}") from None
 
+    def settle(self) -> None:
+        """Note what files of the tasks hold."""
+        for task in self.tasks.values():
+            task.settle()
+
     def before_launch(self) -> None:
         """Raise ConfigError if a file of a task is not there or wrong."""
         for name, task in self.tasks.items():
