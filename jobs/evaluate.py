@@ -9,6 +9,7 @@ from llmhpc.errors import ConfigError
 from llmhpc.evals.tasks import EvalTask
 from llmhpc.task import Task
 
+PREVIEW = "preview"  # a look while training goes on is one process's
 ITEM_BYTES = 2_000  # a question, and what is kept of the answers to it
 
 
@@ -26,16 +27,27 @@ class Config(Stage):
     tasks: dict[str, EvalTask] = field(default_factory=dict)
     batch_tokens: int = field(default=4096, metadata=NOT_IDENTITY)  # padding included
     ranks: int = field(default=1, metadata=NOT_IDENTITY)  # array tasks; the scores are the same
+    dp: int = field(
+        default=1, metadata=NOT_IDENTITY
+    )  # copies of the model that share a task's work
+    tp: int = field(default=1, metadata=NOT_IDENTITY)  # processes that hold a copy together
 
     def __post_init__(self) -> None:
         Stage.__post_init__(self)
-        at_least(self, "batch_tokens", 1)
+        for name in ("batch_tokens", "dp", "tp"):
+            at_least(self, name, 1)
+        if self.ranks > 1 and self.processes() > 1:
+            raise ConfigError(f"ranks={self.ranks}: 1, with dp={self.dp} x tp={self.tp} processes")
         if not self.tasks:
             raise ConfigError("tasks: at least one; conf/task/ has some, as in +task@tasks.x=x")
 
     def optional_roles(self) -> dict[str, str]:
         """What a model was trained on."""
         return {"documents": "a step that writes documents/, of which tasks may ask facts"}
+
+    def processes(self) -> int:
+        """Of the one task there is then."""
+        return self.dp * self.tp
 
     def phases(self) -> list[Phase]:
         """One task for all, or questions, answers, scores."""
@@ -68,34 +80,39 @@ class Config(Stage):
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Write tasks/, scores.jsonl, domains.jsonl, scores/ and items/."""
-    from llmhpc.evals import evaluation, items
+    """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/ and what the letters show."""
+    from llmhpc.evals import evaluation, items, places
     from llmhpc.evals.exports import find_exports
     from llmhpc.evals.tasks import Material
 
     whole = task.phase not in ("ask", "score", "gather")
     exports = find_exports(inputs["model"])
-    questions = (out if whole else task.home) / "tasks"
+    counts: dict[str, Any] = {}
     kept = task.home / "work" / "answers"
     if whole or task.phase == "ask":
         documents = inputs["documents"] / "documents" if "documents" in inputs else None
         heldout = inputs["tokens"] / "heldout" / "documents.jsonl.zst"
-        evaluation.ask(cfg.tasks, Material(heldout, documents), out / "tasks")
+        left_out = evaluation.ask(cfg.tasks, Material(heldout, documents), out / "tasks")
+        if left_out:
+            counts["left_out"] = left_out
         if not whole:
-            return {}
-    asked = items.read(questions)
+            return counts
+    asked = items.read((out if whole else task.home) / "tasks")
     if whole or task.phase == "score":
         mine = evaluation.share(evaluation.units(exports, asked), task.rank, task.ranks)
-        evaluation.score(
-            mine,
-            kept,
-            cfg.batch_tokens,
-            lambda done, total, note: task.progress(done, total, "items", note),
-        )
-        if not whole:
+        dp, tp = (1, 1) if task.phase == PREVIEW else (cfg.dp, cfg.tp)
+        with places.taken(dp, tp, cfg.resources, task.home / "work") as place:
+            evaluation.score(
+                mine,
+                kept,
+                cfg.batch_tokens,
+                place,
+                lambda done, total, note: task.progress(done, total, "items", note),
+            )
+        if not whole or task.process != 0:
             return {}
     last = evaluation.gather(exports, asked, kept, out)
-    return {
+    return counts | {
         "checkpoints": len(exports),
         "items": sum(len(each.items) for each in asked),
         "prompts_truncated": sum(line["truncated"] for line in last if line["headline"]),

@@ -1,7 +1,6 @@
 """Which tasks tell anything, and whether one data set is better than another: from the evaluations of several trainings."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,16 +10,15 @@ from llmhpc.errors import ConfigError
 from llmhpc.files import write_json
 from llmhpc.task import Task
 
-ROLE = re.compile(r"(.+)\.(\d+)")  # <data>.<copy number>
 SCORES = "evaluate"
 
 
 @dataclass(kw_only=True, slots=True)
 class Config(Stage):
-    """The data sets that are compared. ``needs`` has for each training <data>.<copy number>, and its evaluate step.
+    """The data sets that are compared: ``needs`` has for each of them its name, and an evaluate step.
 
-    Copies with the same number go together: needs.raw.0 with needs.refined.0. One data set alone is not compared, but
-    its tasks are judged.
+    Its copies over seeds are read as <data>.0, <data>.1, ...; those with the same number go together. One data set
+    alone is not compared, but its tasks are judged.
     """
 
     gathers: ClassVar[bool] = True  # reads every copy of a training that is made several times
@@ -36,35 +34,21 @@ class Config(Stage):
     def check_with(self, played_by: dict[str, Stage]) -> None:
         """Raise ConfigError unless inputs are evaluate steps, named so that copies can be told."""
         if not played_by:
-            raise ConfigError(f"needs: <data>.<copy number>, as in needs.refined.0={SCORES}")
-        for role, stage in played_by.items():
-            if not ROLE.fullmatch(role):
-                raise ConfigError(f"needs.{role}: <data>.<copy number>, as in refined.0")
+            raise ConfigError(f"needs: <data>, as in needs.refined={SCORES}")
+        for data, stage in played_by.items():
+            if not re.fullmatch(r"[\w-]+", data):
+                raise ConfigError(f"needs.{data}: letters, digits, _ and - only")
             if stage.kind != SCORES:
-                need = self.needs.get(role)
+                need = self.needs.get(data)
                 raise ConfigError(
-                    f"needs.{role}={need}: an {SCORES} step, it is of kind {stage.kind}"
+                    f"needs.{data}={need}: an {SCORES} step, it is of kind {stage.kind}"
                 )
-        copies = _copies(played_by)
-        if self.against and self.against not in copies:
-            raise ConfigError(f"against={self.against}: one of {', '.join(sorted(copies))}")
-        base = self.against or min(copies)
-        for data, numbers in copies.items():
-            if not numbers & copies[base]:
-                raise ConfigError(f"needs.{data}.*: a copy with the number of one of {base}.*")
+        if self.against and self.against not in played_by:
+            raise ConfigError(f"against={self.against}: one of {', '.join(sorted(played_by))}")
 
     def will_write(self, input_bytes: int) -> Footprint:
         """A few tables."""
         return Footprint(1_000_000, 3)
-
-
-def _copies(roles: Iterable[str]) -> dict[str, set[str]]:
-    """Data set -> numbers of its copies."""
-    found: dict[str, set[str]] = {}
-    for role in roles:
-        data, _, number = role.rpartition(".")
-        found.setdefault(data, set()).add(number)
-    return found
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:

@@ -162,6 +162,11 @@ def tiny() -> list[str]:
         "stages.evaluate.tasks.continuation.items=16",
         "stages.evaluate.tasks.continuation.items_min=4",
         "stages.evaluate.tasks.heldout.bytes=4000",
+        "stages.evaluate.tasks.word_order.max_words=12",
+        *(
+            f"stages.evaluate.tasks.{task}.items=16"
+            for task in ("word_order", "recall", "grammar", "copying", "arithmetic")
+        ),
     ]
 
 

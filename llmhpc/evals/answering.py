@@ -26,10 +26,14 @@ class Answer(NamedTuple):
     texts: list[str]  # what the model wrote
 
 
+def folder_of(kept: Path, export: exports.Export) -> Path:
+    """Where what an export said is kept; its name follows the weights."""
+    return kept / f"{export.step:06d}-{exports.weights_hash(export.folder)}"
+
+
 def path_of(kept: Path, export: exports.Export, asked: Asked) -> Path:
-    """Where the answers of an export to a task are kept; its name follows the weights."""
-    weights = exports.weights_hash(export.folder)
-    return kept / f"{export.step:06d}-{weights}" / f"{asked.task}.{asked.form.value}.json"
+    """Where the answers of an export to a task are kept; the name follows the items, too."""
+    return folder_of(kept, export) / f"{asked.task}.{asked.form.value}-{asked.hash}.json"
 
 
 def read(path: Path) -> dict[str, Answer] | None:

@@ -1,14 +1,20 @@
 """Every checkpoint against every task: units of work that can be shared out, and what they add up to."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals import answering, exports, items, letters
 from llmhpc.evals import tasks as tasks_of
 from llmhpc.evals.items import Asked
-from llmhpc.evals.tasks import EvalTask, Material
+from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
+
+if TYPE_CHECKING:
+    from llmhpc.evals.model import ScoringModel
+    from llmhpc.evals.places import Place
 
 SCORES, DOMAINS = "scores.jsonl", "domains.jsonl"
 
@@ -25,25 +31,36 @@ class Unit(NamedTuple):
         return len(self.asked.items)
 
 
-def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> None:
-    """Write everything that is asked below ``folder``."""
+def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> dict[str, str]:
+    """Write everything that is asked below ``folder``; returns the tasks that are left out, and why.
+
+    Raises:
+        ArtifactError: a task has no item, or two with the same id.
+        NothingToAsk: no task has any.
+    """
+    left_out = {}
     for name, task in tasks.items():
-        for asked in tasks_of.ask(task, name, material):
-            if not asked.items:
-                raise ArtifactError(f"tasks.{name}: no item")
+        try:
+            found = tasks_of.ask(task, name, material)
+        except NothingToAsk as error:
+            left_out[name] = str(error)
+            if len(left_out) == len(tasks):
+                raise
+            continue
+        for asked in found:
             _check(asked, name)
             items.write(folder, asked)
+    return left_out
 
 
 def _check(asked: Asked, name: str) -> None:
-    from llmhpc.evals import engine
-
-    engine.prepare()
     from llmhpc.evals import metrics
 
     if asked.metric and asked.metric not in metrics.names(asked.form):
         valid = ", ".join(metrics.names(asked.form))
         raise ConfigError(f"tasks.{name}.metric={asked.metric}: {valid}")
+    if not asked.items:
+        raise ArtifactError(f"tasks.{name}: no item")
     if len({item.id for item in asked.items}) < len(asked.items):
         raise ArtifactError(f"tasks.{name}: items with the same id")
 
@@ -62,6 +79,7 @@ def score(
     mine: list[Unit],
     kept: Path,
     batch_tokens: int,
+    place: "Place",
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> None:
     """Have the units answered that are not in ``kept``; a checkpoint is loaded only if one of its is not.
@@ -70,38 +88,48 @@ def score(
         mine: by rising step.
         kept: folder of the answers.
         batch_tokens: positions of one batch.
+        place: of this process; all processes of the step call this with the same units.
         progress: called with the items done, all items, and a note.
     """
-    total, done = sum(unit.size for unit in mine), 0
-    model = None
-    for unit in mine:
-        path = answering.path_of(kept, unit.export, unit.asked)
-        note = f"step {unit.export.step}, {unit.asked.task}"
-        if not path.exists():
-            if model is None or model[0] != unit.export:
-                progress(done, total, f"step {unit.export.step}, loading")
-                model = unit.export, _open(unit.export, batch_tokens)
+    total = sum(unit.size for unit in mine)
+    paths = [answering.path_of(kept, unit.export, unit.asked) for unit in mine]
+    todo = [(unit, path) for unit, path in zip(mine, paths, strict=True) if not path.exists()]
+    done = total - sum(unit.size for unit, _ in todo)
+    place.meet("what is to be done is known")
+    for export, units_of in itertools.groupby(todo, lambda entry: entry[0].export):
+        progress(done, total, f"step {export.step}, loading")
+        with _opened(export, answering.folder_of(kept, export), batch_tokens, place) as model:
+            for unit, path in units_of:
+                note = f"step {export.step}, {unit.asked.task}"
 
-            def tell(items: int, before: int = done, note: str = note) -> None:
-                progress(before + items, total, note)
+                def tell(items: int, before: int = done, note: str = note) -> None:
+                    progress(before + items, total, note)
 
-            responses = answering.respond(model[1], unit.asked, tell)
-            answering.write(path, unit.asked.items, responses)
-        done += unit.size
-        progress(done, total, note)
+                responses = answering.respond(model, unit.asked, tell)
+                if place.first:
+                    answering.write(path, unit.asked.items, responses)
+                done += unit.size
+                progress(done, total, note)
 
 
-def _open(export: exports.Export, batch_tokens: int) -> Any:
+@contextmanager
+def _opened(
+    export: exports.Export, kept: Path, batch_tokens: int, place: "Place"
+) -> "Iterator[ScoringModel]":
     from llmhpc.evals import engine
 
     engine.prepare()
     from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.scoring import Scorer
-    from llmhpc.evals.writing import Writer
+    from llmhpc.evals.recorded import RecordedScorer, RecordedWriter, Records
 
-    checkpoint = exports.load(export)
-    scorer = Scorer(checkpoint.model, checkpoint.max_length, batch_tokens)
-    return ScoringModel(checkpoint, scorer, Writer(checkpoint, batch_tokens))
+    records = Records(kept / "batches", place)
+    try:
+        checkpoint = exports.load(export, place.tp)
+        scorer = RecordedScorer(records, checkpoint.model, checkpoint.max_length, batch_tokens)
+        writer = RecordedWriter(records, checkpoint, batch_tokens)
+        yield ScoringModel(checkpoint, scorer, writer)
+    finally:
+        records.close()
 
 
 def gather(

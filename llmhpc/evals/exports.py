@@ -1,6 +1,7 @@
 """The checkpoints of a training step as Hugging Face folders: found, checked and loaded."""
 
 import functools
+import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,10 +103,10 @@ def _check_cut(config: Any, tp: int) -> None:
 
 
 def weights_hash(folder: Path) -> str:
-    """One hash over all weights of a folder; a file is read once in a process, as long as it stays as it is."""
-    return "-".join(
-        _hash(path, path.stat().st_mtime_ns)[:16] for path in sorted(folder.glob("*.safetensors"))
-    )
+    """16 hex digits over all weights of a folder; a file is read once in a process, as long as it stays as it is."""
+    files = sorted(folder.glob("*.safetensors"))
+    every = "-".join(_hash(path, path.stat().st_mtime_ns) for path in files)
+    return hashlib.sha256(every.encode()).hexdigest()[:16]
 
 
 @functools.cache

@@ -77,6 +77,12 @@ class Asked(NamedTuple):
     metric: str = ""  # the one that stands for the task; empty: the first of the form
     writing: Writing = Writing()
 
+    @property
+    def hash(self) -> str:
+        """Of all that the model sees, and of how it writes: 16 hex digits."""
+        asked = json.dumps([[item.id, item.hash] for item in self.items] + [list(self.writing)])
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
 
 def write(folder: Path, asked: Asked) -> None:
     """Write <task>/<form>.jsonl below ``folder``, one line for each item, and what is not in the items beside it."""

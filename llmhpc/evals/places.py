@@ -45,6 +45,11 @@ class Place:
         """True for the one process of a copy that writes down what all of them found."""
         return self.tp_rank == 0
 
+    @property
+    def first(self) -> bool:
+        """True for one process of all."""
+        return self.process.rank == 0
+
     def share(self, work: Sequence[Work]) -> Sequence[Work]:
         """This copy's part of what is to be done; if it is sorted by size, parts are about equal."""
         return work[self.dp_rank :: self.dp]

@@ -17,7 +17,12 @@ from typing import ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llmhpc.config import at_least
+from llmhpc.errors import StageError
 from llmhpc.evals.items import Asked
+
+
+class NothingToAsk(StageError):
+    """A task that is made of documents finds nothing in them; the other tasks go on without it."""
 
 
 class Material(NamedTuple):

@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from llmhpc.config import at_least
-from llmhpc.errors import ConfigError, StageError
+from llmhpc.errors import ConfigError
 from llmhpc.evals.heldout import read_documents
 from llmhpc.evals.items import Asked, Form, Item
-from llmhpc.evals.tasks import EvalTask, Material
+from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 WORD = re.compile(r"\b[a-z]{3,8}\b")
 VOCABULARY = 400  # the words that most documents have
@@ -38,14 +38,14 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Lists of frequent words of the held-out documents.
 
     Raises:
-        StageError: they have too few words.
+        NothingToAsk: they have too few words.
     """
     counts: Counter[str] = Counter()
     for document in read_documents(material.heldout):
         counts.update(set(WORD.findall(document.text)))
     words = sorted(counts, key=lambda word: (-counts[word], word))[:VOCABULARY]
     if len(words) < cfg.words:
-        raise StageError(
+        raise NothingToAsk(
             f"copying: {len(words)} words in the held-out documents, {cfg.words} needed"
         )
     return [Asked(name, Form.cloze, [_item(cfg, words, n) for n in range(cfg.items)], cfg.metric)]

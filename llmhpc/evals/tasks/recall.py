@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmhpc.config import at_least
-from llmhpc.errors import StageError
 from llmhpc.evals import fours
 from llmhpc.evals.fours import Stretch
 from llmhpc.evals.heldout import Document, read_documents, read_training
 from llmhpc.evals.items import Asked, Form
-from llmhpc.evals.tasks import EvalTask, Material
+from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 WORD = r"[\w`](?:[\w`-]|\.(?=\w))*"
 FACT = re.compile(
@@ -40,7 +39,7 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
     """Facts of the documents, but for those that are held out.
 
     Raises:
-        StageError: there are no four that can stand for each other.
+        NothingToAsk: there are no four that can stand for each other.
     """
     heldout = {document.id for document in read_documents(material.heldout)}
     documents = [
@@ -57,9 +56,9 @@ def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
 
     items = fours.items(facts, cfg.items, lambda fact: len(fact.answer), apart)
     if not items:
-        raise StageError(
+        raise NothingToAsk(
             f"recall: {len(facts)} facts in {len(documents)} documents, no four of a kind;"
-            " a larger read_mb, or leave the task out"
+            " a larger read_mb, or more documents"
         )
     return [Asked(name, Form.cloze, items, cfg.metric)]
 

@@ -13,7 +13,7 @@ from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
 from llmhpc.evals.heldout import Document, read_documents
 from llmhpc.evals.items import Asked, Form, Item, picked
-from llmhpc.evals.tasks import EvalTask, Material
+from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 SENTENCE = re.compile(r"(?:^|(?<=[.!?]\s))[A-Z][^.!?\n]*[.!?](?=\s|$)", re.MULTILINE)
 WORD = re.compile(r"[A-Za-z]+")
@@ -42,9 +42,17 @@ class Config(EvalTask):
 
 
 def ask(cfg: Config, name: str, material: Material) -> list[Asked]:
-    """Pairs of sentences, the right one as often first as second."""
+    """Pairs of sentences, the right one as often first as second.
+
+    Raises:
+        NothingToAsk: there is no such sentence.
+    """
     documents = read_documents(material.heldout)
     items = {item.choices: item for document in documents for item in _of_document(cfg, document)}
+    if not items:
+        raise NothingToAsk(
+            f"word_order: no sentence of {cfg.min_words} to {cfg.max_words} words in {len(documents)} documents"
+        )
     return [Asked(name, Form.cloze, picked(items.values(), cfg.items), cfg.metric)]
 
 

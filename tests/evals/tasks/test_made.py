@@ -7,9 +7,18 @@ from collections import Counter
 import pytest
 import zstandard
 
-from llmhpc.errors import ArtifactError, ConfigError, StageError
+from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals.items import Form, Item
-from llmhpc.evals.tasks import Material, arithmetic, ask, copying, grammar, recall, word_order
+from llmhpc.evals.tasks import (
+    Material,
+    NothingToAsk,
+    arithmetic,
+    ask,
+    copying,
+    grammar,
+    recall,
+    word_order,
+)
 from llmhpc.evals.tasks.grammar import NOUNS
 
 SUBJECTS = ["radius", "colour", "speed", "owner", "title", "engine", "margin", "layout"]
@@ -92,7 +101,7 @@ def test_the_next_word_of_a_list_stands_in_it_once(material):
 
 def test_too_few_words_for_lists_are_said(tmp_path):
     heldout = shard(tmp_path / "heldout.jsonl.zst", ["one two three"])
-    with pytest.raises(StageError, match="copying: 3 words in the held-out documents, 8 needed"):
+    with pytest.raises(NothingToAsk, match="copying: 3 words in the held-out documents, 8 needed"):
         items(copying.Config(), Material(heldout))
 
 
@@ -140,10 +149,16 @@ def test_a_held_out_document_is_not_asked_for_its_facts(material, tmp_path):
     text = "The radius of part 3 is the radius that 3 builders chose."
     shard(tmp_path / "documents" / "00000.jsonl.zst", [text] * 4)
     heldout = shard(tmp_path / "00000.jsonl.zst", [text] * 4)  # the same ids
-    with pytest.raises(StageError, match="recall: 0 facts in 0 documents, no four of a kind"):
+    with pytest.raises(NothingToAsk, match="recall: 0 facts in 0 documents, no four of a kind"):
         items(recall.Config(), Material(heldout, tmp_path / "documents"))
     with pytest.raises(ArtifactError, match=r"needs\.documents: no \*\.jsonl\.zst"):
         items(recall.Config(), Material(heldout))
+
+
+def test_documents_without_a_sentence_are_said(tmp_path):
+    heldout = shard(tmp_path / "heldout.jsonl.zst", ["no sentence here"])
+    with pytest.raises(NothingToAsk, match="word_order: no sentence of 5 to 20 words in 1 doc"):
+        items(word_order.Config(), Material(heldout))
 
 
 @pytest.mark.parametrize(
