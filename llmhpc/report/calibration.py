@@ -21,7 +21,7 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
         drawn = [
             chart
             for number, (name, one) in enumerate(tasks.items())
-            for chart in _charts(f"calibration-{step.name}-{number}", name, one)
+            for chart in _charts(f"calibration-{step.anchor}-{number}", name, one)
         ]
         found.append((step, tasks, drawn))
     return {"calibrated": found} if found else None

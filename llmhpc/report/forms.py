@@ -18,7 +18,7 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
     found = []
     for step in history.with_file(FORMS):
         tasks = step.json(FORMS)
-        drawn = [_chart(f"forms-{step.name}-{n}", *task) for n, task in enumerate(tasks.items())]
+        drawn = [_chart(f"forms-{step.anchor}-{n}", *task) for n, task in enumerate(tasks.items())]
         found.append((step, tasks, drawn))
     return {"compared": found} if found else None
 
