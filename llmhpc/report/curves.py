@@ -1,5 +1,6 @@
 """The lines of scores.jsonl as curves over training: one for each metric of a task in one form."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +76,9 @@ class Curve:
         return better * (last["value"] - last["chance"]) / last["stderr"]
 
     @property
-    def gain(self) -> float:
-        """From the first checkpoint to the last, positive if better."""
-        change = self.last["value"] - self.first["value"]
-        return change if self.last["higher_is_better"] else -change
+    def signal(self) -> float:
+        """How surely it is not chance, for an order: errors above it; a text's score is not guessed."""
+        return math.inf if self.last["chance"] is None else self.errors_above_chance or 0.0
 
 
 def curves(step: Made) -> list[Curve]:

@@ -88,12 +88,13 @@ def _cell(lines: Lines) -> Cell:
 
 
 def _charts(found: dict[str, list[list[Curve]]], colours: dict[str, str]) -> list[Markup]:
-    """One for each task and form, with what stands for it of every training."""
+    """One for each task and form, with what stands for it of every training; what tells most comes first."""
     drawn: dict[tuple[str, str, str], dict[str, list[Curve]]] = {}
     for data, mine in found.items():
         for curve in headlines(list(chain.from_iterable(mine))):
             drawn.setdefault(curve.key, {}).setdefault(data, []).append(curve)
-    return [_chart(f"scores-{number}", of, colours) for number, of in enumerate(drawn.values())]
+    ordered = sorted(drawn.values(), key=lambda of: -max(c.signal for c in chain(*of.values())))
+    return [_chart(f"scores-{number}", of, colours) for number, of in enumerate(ordered)]
 
 
 def _chart(name: str, of: dict[str, list[Curve]], colours: dict[str, str]) -> Markup:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from llmhpc.report import numbers
 from llmhpc.report.upstream import DONE, GOING, GONE, HERE, Made
 
-BOX_WIDTH, BOX_HEIGHT = 236, 44
+BOX_WIDTH, BOX_HEIGHT = 246, 44
 GAP_X, GAP_Y = 26, 32
 LANE_GAP = 26
 MARGIN = 6

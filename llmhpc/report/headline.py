@@ -1,6 +1,5 @@
 """First section: what was built, in one sentence and a few figures."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -122,13 +121,8 @@ def _scores(history: History) -> list[Tile]:
     steps = history.with_file(SCORES)
     if len(steps) != 1:
         return []
-    told = sorted(headlines(curves(steps[0])), key=_signal, reverse=True)
+    told = sorted(headlines(curves(steps[0])), key=lambda curve: -curve.signal)
     return [_score(curve) for curve in told[:TILES_OF_SCORES]]
-
-
-def _signal(curve: Curve) -> float:
-    """How surely it is not chance; a text's score is not guessed."""
-    return math.inf if curve.last["chance"] is None else curve.errors_above_chance or 0.0
 
 
 def _score(curve: Curve) -> Tile:

@@ -15,7 +15,7 @@ MADE = (
     "checkpoints",
     "items",
 )  # the first that a step counts is shown
-BESIDE_PIXELS = 500  # a wider graph stands above the table
+BESIDE_PIXELS = 650  # a wider graph stands above the table
 
 
 @dataclass(frozen=True)
