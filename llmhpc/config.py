@@ -133,6 +133,9 @@ class Stage:
     def check_with(self, played_by: "dict[str, Stage]") -> None:
         """Raise ConfigError if this stage does not fit what plays its roles (role -> its stage)."""
 
+    def settle(self) -> None:
+        """Note in the settings what files outside of the root hold: another content is another step."""
+
     def before_launch(self) -> None:
         """Raise ConfigError if something that must be on this machine's disk is not there."""
 

@@ -1,11 +1,15 @@
 """What a person meets at the command line: bad input is one line, status 2, and nothing is written."""
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from llmhpc.planning.compose import compose
+from llmhpc.planning.plan import plan
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "datatrove", "nanotron", "lighteval", "transformers", "numba")
@@ -131,3 +135,21 @@ def test_help_names_the_usage():
     begun = time.monotonic()
     assert "dry_run=true" in launch("--help").stdout
     assert time.monotonic() - begun < 30
+
+
+def test_another_content_of_a_task_is_another_step_wherever_it_lies(tmp_path):
+    def fingerprint(folder: str, question: str) -> str:
+        row = {"question": question, "choices": ["4", "5"], "gold": 0}
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "test.jsonl").write_text(json.dumps(row) + "\n")
+        cfg = compose(
+            [
+                "+task@stages.evaluate.tasks.mine=choice",
+                f"stages.evaluate.tasks.mine.data_dir={tmp_path / folder}",
+            ]
+        )
+        cfg.stages["evaluate"].settle()
+        return next(step.fingerprint for step in plan(cfg) if step.name == "evaluate")
+
+    first = fingerprint("a", "2 + 2?")
+    assert fingerprint("b", "2 + 2?") == first != fingerprint("a", "1 + 3?")

@@ -45,6 +45,9 @@ class EvalTask:
     def __post_init__(self) -> None:
         at_least(self, "items", 1)
 
+    def settle(self) -> None:
+        """Note in the settings what files of the task hold: another content is another step."""
+
     def before_launch(self) -> None:
         """Raise ConfigError if a file of the task is not there or wrong: in one line, with file, line and field."""
 
