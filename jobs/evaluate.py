@@ -82,12 +82,12 @@ class Config(Stage):
     def will_write(self, input_bytes: int) -> Footprint:
         """The questions, and a record of each for every checkpoint: four, where nobody knows how many."""
         items = sum(min(task.items, 1000) for task in self.tasks.values())
-        return Footprint(5 * items * ITEM_BYTES, 10 + 2 * len(self.tasks))
+        return Footprint(5 * items * ITEM_BYTES, 12 + 2 * len(self.tasks))
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/ and what the letters show."""
-    from llmhpc.evals import evaluation, items, places
+    """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/, what the letters show, and what a model card takes."""
+    from llmhpc.evals import evaluation, items, places, tables
     from llmhpc.evals.exports import find_exports
     from llmhpc.evals.tasks import Material
 
@@ -118,6 +118,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
         if not whole or task.process != 0:
             return {}
     last = evaluation.gather(exports, asked, kept, out)
+    tables.write(out, last, inputs["model"].name)
     return counts | {
         "checkpoints": len(exports),
         "items": sum(len(each.items) for each in asked),
