@@ -55,11 +55,10 @@ def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> dict
 
 
 def _check(asked: Asked, name: str) -> None:
-    from llmhpc.evals import metrics
-
-    if asked.metric and asked.metric not in metrics.names(asked.form):
-        valid = ", ".join(metrics.names(asked.form))
-        raise ConfigError(f"tasks.{name}.metric={asked.metric}: {valid}")
+    if asked.metric in items.NEED_ALONE and any(item.alone is None for item in asked.items):
+        raise ConfigError(
+            f"tasks.{name}.metric={asked.metric}: another one, its items cannot be asked without a question"
+        )
     if not asked.items:
         raise ArtifactError(f"tasks.{name}: no item")
     if len({item.id for item in asked.items}) < len(asked.items):

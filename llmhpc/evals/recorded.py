@@ -48,14 +48,14 @@ class Records:
         self._file: BinaryIO | None = None
         self._calls = 0
         # what all copies know to be done: they deal out the rest, and processes that hold one model must agree
-        self.before = self._read()
+        self.known = set(self._read())
         place.meet(f"{folder.parent.name}: records are read")
 
     def fill(
         self, batches: Sequence[Batch], do: Callable[[Any], list[Any]], progress: Progress
     ) -> dict[str, list[Any]]:
         """What ``do`` gives for each batch, by the batch's hash: done here, by another copy, or before."""
-        missing = [batch for batch in batches if batch.hash not in self.before]
+        missing = [batch for batch in batches if batch.hash not in self.known]
         mine = self.place.share(missing)
         total, done = sum(batch.positions for batch in mine), 0
         for batch in mine:
@@ -67,6 +67,7 @@ class Records:
         self._calls += 1
         self.place.meet(f"{self.folder.parent.name}: batches {self._calls} are done")
         wanted = {batch.hash for batch in batches}
+        self.known |= wanted
         return {key: found for key, found in self._read().items() if key in wanted}
 
     def close(self) -> None:

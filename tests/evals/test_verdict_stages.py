@@ -74,7 +74,7 @@ def named(*roles, kind="evaluate"):
     [
         ({}, {}, r"needs: <data>, as in needs\.refined=evaluate"),
         ({}, named("raw.0"), r"needs\.raw\.0: letters, digits, _ and - only"),
-        ({}, named("raw", kind="train"), r"needs\.raw=None: an evaluate step, it is of kind train"),
+        ({}, named("raw", kind="train"), r"needs\.raw=.*: an evaluate step, it is of kind train"),
         ({"against": "x"}, named("raw", "new"), r"against=x: one of new, raw"),
     ],
 )
