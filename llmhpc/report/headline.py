@@ -95,7 +95,7 @@ def _training(history: History) -> list[Tile]:
     if len(steps) == 1:
         tiles = [Tile("Parameters", parameters, kind)]
     else:
-        note = Markup("{} with {} parameters each").format(kind, parameters)
+        note = Markup("{}{} parameters each").format(kind and f"{kind}, ", parameters)
         tiles = [Tile("Trainings", numbers.count(len(steps)), note)]
     tiles.append(Tile("Training tokens", _range(steps, "tokens", numbers.count), _steps(steps)))
     for data, mine in groups.items():
