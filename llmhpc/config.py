@@ -97,7 +97,8 @@ class Stage:
 
     group: ClassVar[str] = "stage"
     roles: ClassVar[dict[str, str]] = {}
-    # roles that can be read while they are being made, and the file that tells what is there already
+    # roles that can be read while they are being made, and the file that tells what is there already; no file: the
+    # stage does without the role until it is there
     early: ClassVar[dict[str, str]] = {}
     seeded: ClassVar[bool] = False  # True: the run's seed changes what this stage makes
     # True: made once of all copies of its inputs; the role r then reads as r.0, r.1, ...

@@ -110,7 +110,7 @@ def test_the_doctor_and_its_probe_import_nothing_heavy():
 def test_a_dry_run_says_what_would_run(tmp_path):
     lines = launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == [
-        "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "inspect", "train", "evaluate", "report",
+        "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "inspect", "train", "evaluate", "verdict", "report",
     ]  # fmt: skip
     assert all("to run" in line and "new" in line for line in lines[:-1])
 
@@ -120,7 +120,7 @@ def test_the_plan_of_a_sweep_says_which_points_a_step_is_for(tmp_path):
     shared = [line.split()[0] for line in lines if "[" not in line]
     assert shared == ["collect", "filter", "dedup"]
     assert (
-        sum("[seed=1]" in line for line in lines) == sum("[seed=2]" in line for line in lines) == 7
+        sum("[seed=1]" in line for line in lines) == sum("[seed=2]" in line for line in lines) == 8
     )
 
 

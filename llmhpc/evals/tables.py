@@ -8,6 +8,7 @@ from llmhpc.evals.runs import headlines
 from llmhpc.evals.signal import Signal
 
 TASK_TYPE = "text-generation"  # the hub's name for language models
+ABOUT = "\n±: one standard error over the items. ↑ higher is better, ↓ lower.\n"
 HEAD = "| task | form | metric | value | chance | items |\n|---|---|---|---|---|---|\n"
 
 
@@ -31,8 +32,8 @@ def markdown(scores: Sequence[dict[str, Any]], step: int | None = None) -> str:
 
 def write(out: Path, scores: Sequence[dict[str, Any]], name: str, step: int | None = None) -> None:
     """Write scores.md and model_index.yaml, for the card of the model ``name``: one checkpoint, by default the last."""
-    (out / "scores.md").write_text(markdown(scores, step))
-    (out / "model_index.yaml").write_text(model_index(scores, name, step))
+    (out / "scores.md").write_text(markdown(scores, step) + ABOUT)
+    (out / "model_index.yaml").write_text(model_index(scores, name, step) + "\n")
 
 
 def value(line: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from llmhpc.report.upstream import History, Made
 
 TITLE = "Summary"
 TILES_OF_SCORES = 4
+PICK = "pick.json"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Tile:
 
 def values(history: History, limits: Limits) -> dict[str, Any]:
     """The tiles that this run can fill, and when it was made."""
-    tiles = [*_training(history), *_scores(history), *_documents(history), *_tokens(history)]
+    tiles = [
+        *_training(history),
+        *_picked(history),
+        *_scores(history),
+        *_documents(history),
+        *_tokens(history),
+    ]
     made = history.made
     if made:
         seconds = sum(step.seconds for step in made)
@@ -88,7 +95,7 @@ def _training(history: History) -> list[Tile]:
     if len(steps) == 1:
         tiles = [Tile("Parameters", parameters, kind)]
     else:
-        note = Markup("{} with {} parameters each").format(kind, parameters)
+        note = Markup("{}{} parameters each").format(kind and f"{kind}, ", parameters)
         tiles = [Tile("Trainings", numbers.count(len(steps)), note)]
     tiles.append(Tile("Training tokens", _range(steps, "tokens", numbers.count), _steps(steps)))
     for data, mine in groups.items():
@@ -114,6 +121,20 @@ def _range(steps: list[Made], key: str, show: Callable[[float], Markup]) -> Mark
     if min(found) == max(found):
         return show(found[0])
     return Markup("{}–{}").format(show(min(found)), show(max(found)))
+
+
+def _picked(history: History) -> list[Tile]:
+    return [
+        Tile(
+            "Picked checkpoint",
+            Markup("step {}").format(numbers.count(pick["step"])),
+            Markup("of {}, mean score {}").format(
+                numbers.count(len(pick["curve"])), numbers.number(pick["score"], 3)
+            ),
+        )
+        for step in history.with_file(PICK)
+        for pick in [step.json(PICK)]
+    ]
 
 
 def _scores(history: History) -> list[Tile]:

@@ -112,6 +112,7 @@ def test_the_picked_checkpoint_is_the_only_export_and_takes_no_room(
     assert sorted(path.name for path in folder.parent.iterdir()) == ["000500"]
     for path in folder.iterdir():
         assert path.samefile(model / "exports/000500" / path.name)
+    assert "name: pick" in (tmp_path / "pick/model_index.yaml").read_text()
     why = json.loads((tmp_path / "pick/pick.json").read_text())
     assert why["reason"].startswith("step 500 of 5 checkpoints")
     assert [point["step"] for point in why["curve"]] == [100, 200, 300, 400, 500]

@@ -73,8 +73,11 @@ def test_what_is_left_out_of_a_verdict_is_named(judged, shown):
     assert "quiz/cloze is left out: why &lt;not&gt;." in section
 
 
-def test_every_measure_of_every_task_is_shown_with_the_reason_to_drop_it(judged, shown):
-    tasks = [one | {"keep": False, "reasons": ["no <good>"]} for one in judged["signal.json"]]
+def test_every_measure_of_every_task_is_shown_with_the_reason_to_drop_it_once(judged, shown):
+    tasks = [
+        one | {"keep": False, "reasons": ["no <good>: 1", "no <good>: 2"]}
+        for one in judged["signal.json"]
+    ]
     section = shown("signal.json", signal=tasks)["signal"]
     for one in tasks:
         for key in ("final", "avg_spearman", "avg_snr", "avg_kendall_tau_a"):
