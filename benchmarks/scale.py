@@ -91,6 +91,7 @@ def main() -> int:
             "tokenize",
             "train",
             "evaluate",
+            "verdict",
             "inspect",
             "report",
         )

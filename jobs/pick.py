@@ -46,13 +46,13 @@ class Config(Stage):
 
     def will_write(self, input_bytes: int) -> Footprint:
         """At most a copy of one of several exports."""
-        return Footprint(input_bytes, 12)
+        return Footprint(input_bytes, 14)
 
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
-    """Write exports.json with one entry, that export, and pick.json with the reason and the curve."""
+    """Write exports.json with one entry, that export, pick.json with the reason and the curve, and what a model card takes."""
     from llmhpc.errors import ArtifactError
-    from llmhpc.evals import exports, picking, runs, signal
+    from llmhpc.evals import exports, picking, runs, signal, tables
 
     scored = runs.read(inputs["scores"], "", 0)
     if "verdict" in inputs:
@@ -67,5 +67,6 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
     exports.link(export.folder, out / export.name)
     write_json(out / INDEX, [{"step": export.step, "tokens": export.tokens, "path": export.name}])
     write_json(out / "pick.json", picked._asdict())
+    tables.write(out, scored.scores, task.home.name, picked.step)
     task.progress(1, 1, "checkpoint", picked.reason)
     return {"step": picked.step, "tokens": picked.tokens, "score": picked.score}

@@ -16,7 +16,7 @@ PAGE_BYTES = 500_000
 class Config(Stage):
     """What the page shows. Every step upstream of the inputs is found through the manifests."""
 
-    early: ClassVar[dict[str, str]] = {"scores": "scores.jsonl"}
+    early: ClassVar[dict[str, str]] = {"scores": "scores.jsonl", "verdict": "", "picked": ""}
 
     kind: str = "report"
     title: str = "${name}"  # the run's name
@@ -36,6 +36,7 @@ class Config(Stage):
             "scores": "a step that writes scores.jsonl (evaluate)",
             "inspection": "a step that writes ledger.json and samples.parquet (inspect)",
             "verdict": "a step that writes signal.json (verdict)",
+            "picked": "a step that writes pick.json (pick)",
         }
 
     def check_with(self, played_by: dict[str, Stage]) -> None:

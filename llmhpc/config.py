@@ -112,7 +112,8 @@ class Stage:
 
     group: ClassVar[str] = "stage"
     roles: ClassVar[dict[str, str]] = {}
-    # roles that can be read while they are being made, and the file that tells what is there already
+    # roles that can be read while they are being made, and the file that tells what is there already; no file: the
+    # stage does without the role until it is there
     early: ClassVar[dict[str, str]] = {}
     seeded: ClassVar[bool] = False  # True: the run's seed changes what this stage makes
     # True: made once of all copies of its inputs; the role r then reads as r.0, r.1, ...
@@ -147,6 +148,9 @@ class Stage:
 
     def check_with(self, played_by: "dict[str, Stage]") -> None:
         """Raise ConfigError if this stage does not fit what plays its roles (role -> its stage)."""
+
+    def settle(self) -> None:
+        """Note in the settings what files outside of the root hold: another content is another step."""
 
     def before_launch(self) -> None:
         """Raise ConfigError if something that must be on this machine's disk is not there."""

@@ -67,7 +67,8 @@ def results(steps: list[Step]) -> list[str]:
     lines = []
     for step in steps:
         if exports := read_json(step.out / "exports.json"):
-            lines.append(f"final checkpoint  {step.out / exports[-1]['path']}")
+            what = "picked" if (step.out / "pick.json").exists() else "final"
+            lines.append(f"{f'{what} checkpoint':16}  {step.out / exports[-1]['path']}")
         for pair in read_json(step.out / "verdict.json") or []:
             lines.append(f"verdict           {pair['sentence']}")
         if (step.out / "report.html").exists():

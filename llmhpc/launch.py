@@ -30,6 +30,8 @@ def main(overrides: list[str]) -> int:
             wanted = points([word for word in overrides if word not in many])
         else:
             wanted = {"": compose(overrides)}
+        for stage in (stage for point in wanted.values() for stage in point.stages.values()):
+            stage.settle()
         cfg = next(iter(wanted.values()))
         plans = {label: plan(point) for label, point in wanted.items()}
         steps = union(plans.values())

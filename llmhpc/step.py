@@ -109,7 +109,7 @@ def has_news(home: Path) -> bool:
     files = [
         artifact.so_far(path) / early[role]
         for role, path in inputs.items()
-        if role in early and not artifact.sealed(path)
+        if early.get(role) and not artifact.sealed(path)
     ]
     rest = [path for role, path in inputs.items() if role not in early]
     there = bool(files) and all(f.exists() for f in files) and all(map(artifact.sealed, rest))

@@ -27,6 +27,7 @@ AFTER_COLLECT = (
     "tokenize",
     "train",
     "evaluate",
+    "verdict",
     "inspect",
     "report",
 )

@@ -85,7 +85,7 @@ SETTINGS = [
     "stages.tokenizer.sample_mb=1",
     "stages.tokenize.heldout_fraction=0.3",
     "stages.tokenize.ranks=2",
-    *(f"~stages.{name}" for name in ("train", "evaluate", "report")),
+    *(f"~stages.{name}" for name in ("train", "evaluate", "verdict", "report")),
     *("~model", "~parallel", "~schedule"),
 ]
 

@@ -1,11 +1,15 @@
 """What a person meets at the command line: bad input is one line, status 2, and nothing is written."""
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from llmhpc.planning.compose import compose
+from llmhpc.planning.plan import plan
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "datatrove", "nanotron", "lighteval", "transformers", "numba")
@@ -106,7 +110,7 @@ def test_the_doctor_and_its_probe_import_nothing_heavy():
 def test_a_dry_run_says_what_would_run(tmp_path):
     lines = launch("dry_run=true", f"root={tmp_path}").stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == [
-        "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "inspect", "train", "evaluate", "report",
+        "collect", "filter", "dedup", "shuffle", "tokenizer", "tokenize", "inspect", "train", "evaluate", "verdict", "report",
     ]  # fmt: skip
     assert all("to run" in line and "new" in line for line in lines[:-1])
 
@@ -116,7 +120,7 @@ def test_the_plan_of_a_sweep_says_which_points_a_step_is_for(tmp_path):
     shared = [line.split()[0] for line in lines if "[" not in line]
     assert shared == ["collect", "filter", "dedup"]
     assert (
-        sum("[seed=1]" in line for line in lines) == sum("[seed=2]" in line for line in lines) == 7
+        sum("[seed=1]" in line for line in lines) == sum("[seed=2]" in line for line in lines) == 8
     )
 
 
@@ -131,3 +135,21 @@ def test_help_names_the_usage():
     begun = time.monotonic()
     assert "dry_run=true" in launch("--help").stdout
     assert time.monotonic() - begun < 30
+
+
+def test_another_content_of_a_task_is_another_step_wherever_it_lies(tmp_path):
+    def fingerprint(folder: str, question: str) -> str:
+        row = {"question": question, "choices": ["4", "5"], "gold": 0}
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "test.jsonl").write_text(json.dumps(row) + "\n")
+        cfg = compose(
+            [
+                "+task@stages.evaluate.tasks.mine=choice",
+                f"stages.evaluate.tasks.mine.data_dir={tmp_path / folder}",
+            ]
+        )
+        cfg.stages["evaluate"].settle()
+        return next(step.fingerprint for step in plan(cfg) if step.name == "evaluate")
+
+    first = fingerprint("a", "2 + 2?")
+    assert fingerprint("b", "2 + 2?") == first != fingerprint("a", "1 + 3?")

@@ -49,7 +49,7 @@ def root(local_run):
 
 def test_every_step_is_done_and_says_what_it_made(root):
     rows = status(root)
-    assert list(rows) == [*DATA, "inspect", "train", "evaluate", "report"]
+    assert list(rows) == [*DATA, "inspect", "train", "evaluate", "verdict", "report"]
     for row in rows.values():
         assert row["state"] == "done"
         assert row["seconds"] > 0
@@ -125,7 +125,7 @@ def test_training_that_outlives_its_launcher_is_waited_for(root, tiny):
 
 
 def test_two_launches_at_once_do_the_work_once(tiny, tmp_path):
-    short = [*tiny, "~stages.evaluate", "~stages.report", "~stages.train"]
+    short = [*tiny, "~stages.evaluate", "~stages.verdict", "~stages.report", "~stages.train"]
     both = [launch(tmp_path, short) for _ in range(2)]
     for process in both:
         finished(process)
@@ -167,7 +167,17 @@ def started(module: str, *words: object) -> subprocess.Popen:
 
 
 def test_points_of_a_sweep_on_this_machine_make_what_they_share_once(tiny, tmp_path):
-    later = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "inspect", "report")
+    later = (
+        "dedup",
+        "shuffle",
+        "tokenizer",
+        "tokenize",
+        "train",
+        "evaluate",
+        "verdict",
+        "inspect",
+        "report",
+    )
     words = [*tiny[:2], *(f"~stages.{name}" for name in later), "~model", "~parallel", "~schedule"]
     words += ["stages.collect.ranks=2", "stages.filter.ranks=1", f"root={tmp_path}"]
     rule = "stages.filter.rules.gopher_quality.min_words=50,60"

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ONE_STEP = [
     "cluster=debug", "stage/collect@stages.collect=html", "stages.collect.ranks=1",
-    *(f"~stages.{name}" for name in ("filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "inspect", "report")),
+    *(f"~stages.{name}" for name in ("filter", "dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "verdict", "inspect", "report")),
     "~model", "~parallel", "~schedule",
 ]  # fmt: skip
 

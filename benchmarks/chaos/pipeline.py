@@ -42,6 +42,7 @@ SETTINGS = [
     "stages.train.checkpoint_every=50",
     "stages.train.save_every_min=0.05",
     "~stages.evaluate",
+    "~stages.verdict",
     "~stages.report",
 ]
 

@@ -4,8 +4,8 @@
 
 Llamas with random weights and tokenizers of 4,096 and 32,768 tokens, and four-way questions, made on the spot;
 each side in a process of its own, on one thread, in float32 (ten minutes). lighteval takes the batch size that
-is the fastest on its first questions. lm-evaluation-harness is compared where it is installed (pip install
---group bench). Memory is what scoring takes beyond the loaded model.
+is the fastest on its first questions. lm-evaluation-harness is compared where it is installed (make install
+does). Memory is what scoring takes beyond the loaded model.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def main() -> None:
             f"{others['texts']['difference_from_a_plain_loop']:.1g} from a plain loop"
         )
         agreement = bench.lm_eval()
-        _say(f"lm-eval: {agreement or 'not installed, left out (pip install --group bench)'}")
+        _say(f"lm-eval: {agreement or 'not installed, left out (make install)'}")
     if options.json:
         told = {"rows": [asdict(row) for row in rows], "lm_eval": agreement}
         print(json.dumps({"parameters": parameters} | told | others))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmhpc.evals.model import ScoringModel
     from llmhpc.evals.places import Place
 
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 SCORES, DOMAINS = "scores.jsonl", "domains.jsonl"
 
 
@@ -54,11 +55,10 @@ def ask(tasks: Mapping[str, EvalTask], material: Material, folder: Path) -> dict
 
 
 def _check(asked: Asked, name: str) -> None:
-    from llmhpc.evals import metrics
-
-    if asked.metric and asked.metric not in metrics.names(asked.form):
-        valid = ", ".join(metrics.names(asked.form))
-        raise ConfigError(f"tasks.{name}.metric={asked.metric}: {valid}")
+    if asked.metric in items.NEED_ALONE and any(item.alone is None for item in asked.items):
+        raise ConfigError(
+            f"tasks.{name}.metric={asked.metric}: another one, its items cannot be asked without a question"
+        )
     if not asked.items:
         raise ArtifactError(f"tasks.{name}: no item")
     if len({item.id for item in asked.items}) < len(asked.items):
@@ -87,7 +87,7 @@ def score(
     Args:
         mine: by rising step.
         kept: folder of the answers.
-        batch_tokens: positions of one batch.
+        batch_tokens: positions of one batch; 0: as is best for the device.
         place: of this process; all processes of the step call this with the same units.
         progress: called with the items done, all items, and a note.
     """
@@ -125,6 +125,7 @@ def _opened(
     records = Records(kept / "batches", place)
     try:
         checkpoint = exports.load(export, place.tp)
+        batch_tokens = batch_tokens or BATCH_TOKENS[checkpoint.model.device.type]
         scorer = RecordedScorer(records, checkpoint.model, checkpoint.max_length, batch_tokens)
         writer = RecordedWriter(records, checkpoint, batch_tokens)
         yield ScoringModel(checkpoint, scorer, writer)

@@ -23,6 +23,23 @@ class Form(Enum):
     )
 
 
+METRICS = {  # what a form is judged by; the first stands for a task that names none
+    Form.cloze: (
+        "acc_norm",
+        "acc",
+        "acc_norm_token",
+        "acc_norm_byte",
+        "acc_norm_pmi",
+        "acc_norm_pmi_byte",
+    ),
+    Form.letters: ("acc",),
+    Form.target: ("acc", "target_perplexity"),
+    Form.text: ("bits_per_byte", "byte_perplexity", "word_perplexity", "token_perplexity"),
+    Form.written: ("exact_match",),
+}
+NEED_ALONE = ("acc_norm_pmi", "acc_norm_pmi_byte")  # the likelihood without the question, too
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One thing that is asked.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from lighteval.metrics.metrics_corpus import CorpusLevelPerplexityMetric
@@ -21,14 +21,10 @@ from lighteval.tasks.requests import Doc, SamplingMethod
 from lighteval.utils.utils import as_list
 
 from llmhpc.evals.answers import RightAnswers
-from llmhpc.evals.items import Form
+from llmhpc.evals.items import METRICS, NEED_ALONE, Form
 
-
-class Scale(NamedTuple):
-    """How the likelihoods of choices are made comparable: the values of which the greatest is the prediction."""
-
-    of: Callable[[Doc, ModelResponse], Sequence[float]]
-    needs_alone: bool = False
+# How the likelihoods of choices are made comparable: the values of which the greatest is the prediction.
+Scale = Callable[[Doc, ModelResponse], Sequence[float]]
 
 
 def _lighteval(normalization: LogProbNormalization | None) -> Callable[..., Sequence[float]]:
@@ -64,19 +60,18 @@ def _gain_per_byte(doc: Doc, response: ModelResponse) -> Sequence[float]:
 
 
 SCALES = {
-    "acc": Scale(_lighteval(None)),
-    "acc_norm": Scale(_lighteval(LogProbCharNorm())),
-    "acc_norm_token": Scale(_lighteval(LogProbTokenNorm())),
-    "acc_norm_byte": Scale(_per_byte),
-    "acc_norm_pmi": Scale(_lighteval(LogProbPMINorm()), needs_alone=True),
-    "acc_norm_pmi_byte": Scale(_gain_per_byte, needs_alone=True),
+    "acc": _lighteval(None),
+    "acc_norm": _lighteval(LogProbCharNorm()),
+    "acc_norm_token": _lighteval(LogProbTokenNorm()),
+    "acc_norm_byte": _per_byte,
+    "acc_norm_pmi": _lighteval(LogProbPMINorm()),
+    "acc_norm_pmi_byte": _gain_per_byte,
 }
-BY_CLOZE = ("acc_norm", "acc", "acc_norm_token", "acc_norm_byte", "acc_norm_pmi", "acc_norm_pmi_byte")  # fmt: skip
 
 
 def prediction(metric: str, doc: Doc, response: ModelResponse) -> int | None:
     """The choice that a metric takes for the model's answer; None for metrics that do not choose."""
-    return int(np.argmax(SCALES[metric].of(doc, response))) if metric in SCALES else None
+    return int(np.argmax(SCALES[metric](doc, response))) if metric in SCALES else None
 
 
 class Chosen(LoglikelihoodAcc):
@@ -88,7 +83,7 @@ class Chosen(LoglikelihoodAcc):
 
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> int:
         """Of one item."""
-        best = int(np.argmax(self.scale.of(doc, model_response)))
+        best = int(np.argmax(self.scale(doc, model_response)))
         return int(best in as_list(doc.gold_index))
 
 
@@ -118,26 +113,22 @@ def of(form: Form, has_alone: bool, headline: str = "", answer: str = "") -> lis
     """The metrics of a form, the one that stands for the task first; ``answer`` as in ``Writing``.
 
     Raises:
-        KeyError: the form has no metric ``headline``.
+        ValueError: the form has no metric ``headline``, or the items not what it needs.
     """
-    if form is Form.cloze:
-        names = [name for name in BY_CLOZE if has_alone or not SCALES[name].needs_alone]
-        found = [_chosen(name) for name in names]
-    elif form is Form.letters:
-        found = [_chosen("acc")]
-    elif form is Form.target:
-        found = [_mean("acc", Greedy(), SamplingMethod.LOGPROBS), _perplexity("target_perplexity")]
-    elif form is Form.text:
-        found = [_perplexity(name) for name in PERPLEXITIES if name != "target_perplexity"]
-    else:
-        found = [_mean("exact_match", RightAnswers(answer), SamplingMethod.GENERATIVE)]
-    first = {metric.metric_name: metric for metric in found}[headline or found[0].metric_name]
-    return [first, *(metric for metric in found if metric is not first)]
+    names = [name for name in METRICS[form] if has_alone or name not in NEED_ALONE]
+    first = headline or names[0]
+    names.remove(first)
+    return [_metric(form, name, answer) for name in (first, *names)]
 
 
-def names(form: Form) -> list[str]:
-    """What a task of this form can be judged by."""
-    return [metric.metric_name for metric in of(form, has_alone=True)]
+def _metric(form: Form, name: str, answer: str) -> Metric:
+    if name in PERPLEXITIES:
+        return _perplexity(name)
+    if form is Form.target:
+        return _mean(name, Greedy(), SamplingMethod.LOGPROBS)
+    if form is Form.written:
+        return _mean(name, RightAnswers(answer), SamplingMethod.GENERATIVE)
+    return _chosen(name)
 
 
 def _chosen(name: str) -> Metric:

@@ -11,6 +11,7 @@ from llmhpc.evals.paired import CONFIDENCE, Difference
 
 POWER = 0.8  # how often such a difference would be decided
 MOST_SEEDS = 1000
+MOST_ITEMS = 1_000_000_000  # beyond it the difference is as good as none
 CHECKPOINTS_LEAST = 4  # for a straight line with an error
 FURTHEST = 100.0  # times the tokens seen: beyond it nothing is foretold
 
@@ -54,10 +55,11 @@ def _seeds(variance: float, room: float) -> int | None:
 def _items(found: Difference, items: int) -> tuple[int | None, int | None]:
     """Seeds and items that share D**2 alike: half for the noise that is a seed's own, half for the items."""
     half = found.value**2 / 2
-    if half == 0:
+    variance = items * found.items * float(_multiple(found.freedom)) ** 2
+    if variance >= MOST_ITEMS * half:
         return None, None
     own = found.count * max(found.seeds - found.both, 0.0)
-    enough = items * found.items * float(_multiple(found.freedom)) ** 2 / half
+    enough = variance / half
     return _seeds(own, half), math.ceil(enough)
 
 

@@ -1,12 +1,14 @@
 """Scores and verdicts for people and for the hub: Markdown tables, and the model-index block of a model card."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from llmhpc.evals.runs import headlines
 from llmhpc.evals.signal import Signal
 
 TASK_TYPE = "text-generation"  # the hub's name for language models
+ABOUT = "\n±: one standard error over the items. ↑ higher is better, ↓ lower.\n"
 HEAD = "| task | form | metric | value | chance | items |\n|---|---|---|---|---|---|\n"
 
 
@@ -26,6 +28,12 @@ def markdown(scores: Sequence[dict[str, Any]], step: int | None = None) -> str:
         f" {value(line)} | {'' if line['chance'] is None else format(line['chance'], '.3g')} | {line['items']:,} |\n"
         for line in finals(scores, step)
     )
+
+
+def write(out: Path, scores: Sequence[dict[str, Any]], name: str, step: int | None = None) -> None:
+    """Write scores.md and model_index.yaml, for the card of the model ``name``: one checkpoint, by default the last."""
+    (out / "scores.md").write_text(markdown(scores, step) + ABOUT)
+    (out / "model_index.yaml").write_text(model_index(scores, name, step) + "\n")
 
 
 def value(line: dict[str, Any]) -> str:

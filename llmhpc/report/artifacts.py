@@ -19,12 +19,11 @@ class Card:
     here: bool  # the report itself
     folders: list[tuple[str, int, int]]  # folder or file, files, bytes
     settings: list[tuple[str, str]]
-    inputs: list[tuple[str, str]]  # role, name of the step that plays it
+    inputs: list[tuple[str, Made | None]]  # role, the step that plays it
 
 
 def values(history: History, limits: Limits) -> dict[str, Any]:
     """A card for each step, and the versions of packages that they were made with."""
-    names = {step.home: step.name for step in history.steps}
     here = history.steps[-1]
     cards = [
         Card(
@@ -32,7 +31,7 @@ def values(history: History, limits: Limits) -> dict[str, Any]:
             here=step is here,
             folders=_folders(step),
             settings=list(_flat(step.config)),
-            inputs=[(role, names[path]) for role, path in sorted(step.inputs.items())],
+            inputs=[(role, history.at(path)) for role, path in sorted(step.inputs.items())],
         )
         for step in history.steps
     ]
@@ -81,7 +80,8 @@ def _versions(history: History) -> list[tuple[str, list[tuple[str, str]]]]:
     table: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for step in history.made:
         for package, version in step.record["versions"].items():
-            table[package][version].append(step.name)
+            if step.name not in table[package][version]:  # copies over seeds have one name
+                table[package][version].append(step.name)
     return [
         (package, [(version, ", ".join(steps)) for version, steps in found.items()])
         for package, found in sorted(table.items())

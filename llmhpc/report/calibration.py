@@ -1,11 +1,12 @@
 """Section: whether probabilities of letters are what they say, and which letters a model likes."""
 
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from llmhpc.report import charts
+from llmhpc.report import charts, copies
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History
 
@@ -15,15 +16,16 @@ CALIBRATION = "calibration.json"
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
     """Of every evaluation with letters: two charts for each task, and the numbers of the table."""
+    groups = copies.by_data(history, history.with_file(CALIBRATION))
     found = []
-    for step in history.with_file(CALIBRATION):
+    for step in chain(*groups.values()):
         tasks = step.json(CALIBRATION)
         drawn = [
             chart
             for number, (name, one) in enumerate(tasks.items())
-            for chart in _charts(f"calibration-{step.name}-{number}", name, one)
+            for chart in _charts(f"calibration-{step.anchor}-{number}", name, one)
         ]
-        found.append((step, tasks, drawn))
+        found.append((copies.title(history, step, groups), tasks, drawn))
     return {"calibrated": found} if found else None
 
 
@@ -45,7 +47,9 @@ def _reliability(ax: Axes, one: dict[str, Any], title: str) -> None:
     accuracy = [bin["accuracy"] for bin in one["bins"]]
     ax.plot(confidence, accuracy, color=charts.FIRST, linewidth=1.2, alpha=0.5)
     areas = [18 + 500 * bin["items"] / one["items"] for bin in one["bins"]]
-    ax.scatter(confidence, accuracy, s=areas, color=charts.FIRST, alpha=0.8, linewidth=0)
+    ax.scatter(
+        confidence, accuracy, s=areas, color=charts.FIRST, alpha=0.8, linewidth=0, clip_on=False
+    )
     ax.set_xlim(0, 1.02)
     ax.set_ylim(-0.04, 1.08)
     ax.set_xlabel("probability of the chosen letter")

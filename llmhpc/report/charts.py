@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +22,8 @@ from llmhpc.report.numbers import UNITS
 INK, FAINT, GRID = "#22262f", "#7a8091", "#dfe1e7"
 FIRST, SECOND, CHANCE = "#1668b5", "#c2571a", "#8a3ea8"
 KEPT, REMOVED = "#3c8f7c", "#e0876a"
+FOURTH, FIFTH, SIXTH = "#b03a7a", "#8f7a12", "#5b6472"
+PALETTE = (FIRST, SECOND, KEPT, FOURTH, FIFTH, SIXTH)  # of things compared; not that of chance
 COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -31,6 +33,9 @@ COLOURS = {
     CHANCE: "var(--chance)",
     KEPT: "var(--kept)",
     REMOVED: "var(--removed)",
+    FOURTH: "var(--fourth)",
+    FIFTH: "var(--fifth)",
+    SIXTH: "var(--sixth)",
 }
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "llmhpc",
@@ -105,6 +110,36 @@ def save(path: Path, draw: Callable[..., None], *, inches: float = 3.4) -> None:
         figure.savefig(path, metadata=metadata, facecolor="white")
 
 
+def sparkline(lines: Iterable[tuple[str, Sequence[float]]], chance: float | None) -> Markup:
+    """A drawing that fits in a row of a table: lines with their colours over equal steps, and where chance is."""
+    lines = list(lines)
+    shown = [
+        *(value for _, values in lines for value in values),
+        *([] if chance is None else [chance]),
+    ]
+    low, span = min(shown), (max(shown) - min(shown)) or 1.0
+    wide, high, edge = 120, 34, 3
+
+    def place(value: float) -> str:
+        return f"{high - edge - (value - low) / span * (high - 2 * edge):.1f}"
+
+    parts = []
+    if chance is not None:
+        level = place(chance)
+        parts.append(
+            f'<path d="M0 {level}H{wide}" stroke="{COLOURS[CHANCE]}" stroke-dasharray="3 3"/>'
+        )
+    for colour, values in lines:
+        apart = (wide - 2 * edge) / max(1, len(values) - 1)
+        points = " ".join(
+            f"{edge + apart * n:.1f},{place(value)}" for n, value in enumerate(values)
+        )
+        parts.append(f'<polyline points="{points}" stroke="{COLOURS[colour]}" stroke-width="1.5"/>')
+    return Markup('<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
+        wide, high, Markup("".join(parts))
+    )
+
+
 def token_axis(axes: Axes, label: str = "training tokens") -> None:
     """The x axis of curves over training."""
     axes.set_xlabel(label)
@@ -117,7 +152,7 @@ def chance_line(axes: Axes, chance: float) -> None:
     low, high = axes.get_ylim()
     room = 0.06 * (max(high, chance) - min(low, chance))
     axes.set_ylim(min(low, chance - room), max(high, chance + room))
-    axes.axhline(chance, color=CHANCE, linewidth=1.2, linestyle=(0, (4, 3)))
+    dashed(axes, chance)
     axes.annotate(
         "chance",
         (1.01, chance),
@@ -126,6 +161,11 @@ def chance_line(axes: Axes, chance: float) -> None:
         va="center",
         fontsize=10.5,
     )
+
+
+def dashed(axes: Axes, level: float, label: str | None = None) -> None:
+    """A level that one compares with, across the drawing."""
+    axes.axhline(level, color=CHANCE, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
 
 def short(value: float, _: object = None) -> str:

@@ -1,134 +1,146 @@
 """Section: the scores of every checkpoint with their errors, and a table of the last ones."""
 
-from dataclasses import dataclass
-from typing import Any
+import math
+import statistics
+from itertools import chain
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from llmhpc.report import charts
+from llmhpc.report import charts, copies
+from llmhpc.report.curves import SCORES, Curve, curves, headlines
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Evaluation"
 CONFIDENT = 1.96  # standard errors to each side: an interval of 95%
-SCORES = "scores.jsonl"
-METRIC_NAMES = {  # what the short names in scores.jsonl mean; others are shown as they are
-    "bits_per_byte": "bits per byte",
-    "byte_perplexity": "perplexity, by byte",
-    "word_perplexity": "perplexity, by word",
-    "token_perplexity": "perplexity, by token",
-    "target_perplexity": "perplexity of the target",
-    "exact_match": "exact match",
-    "acc": "accuracy, by likelihood",
-    "acc_norm": "accuracy, by likelihood per character",
-    "acc_norm_byte": "accuracy, by likelihood per byte",
-    "acc_norm_token": "accuracy, by likelihood per token",
-    "acc_norm_pmi": "accuracy, by information",
-    "acc_norm_pmi_byte": "accuracy, by information per byte",
-}
-OTHER_FORMS = {"letters": "by letters"}  # the forms that a task may have beside its own
+DOMAINS = "domains.jsonl"
+OPEN_ROWS = 12  # a longer table of domains is folded
+
+Lines = list[dict[str, Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """The scores of one metric of one task in one form, by rising step: lines of scores.jsonl."""
+class Cell(NamedTuple):
+    """A score: the mean over the copies of a training."""
 
-    task: str
-    form: str
-    metric: str
-    lines: list[dict[str, Any]]
+    value: float
+    error: float | None  # standard error over the copies; of one alone, over the items
 
-    @property
-    def first(self) -> dict[str, Any]:
-        return self.lines[0]
 
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.lines[-1]
+class Row(NamedTuple):
+    """One score of the last checkpoints."""
 
-    @property
-    def title(self) -> str:
-        """The task, and its form where that is not its usual one."""
-        return f"{self.task} {OTHER_FORMS[self.form]}" if self.form in OTHER_FORMS else self.task
-
-    @property
-    def metric_name(self) -> str:
-        return self.metric_in_full.partition(",")[0]
-
-    @property
-    def metric_in_full(self) -> str:
-        return METRIC_NAMES.get(self.metric, self.metric)
-
-    @property
-    def errors_above_chance(self) -> float | None:
-        """(value - chance) / standard error of the last checkpoint, in the better direction."""
-        last = self.last
-        if last["chance"] is None or not last["stderr"]:
-            return None
-        better = 1 if last["higher_is_better"] else -1
-        return better * (last["value"] - last["chance"]) / last["stderr"]
-
-    @property
-    def gain(self) -> float:
-        """From the first checkpoint to the last, positive if better."""
-        change = self.last["value"] - self.first["value"]
-        return change if self.last["higher_is_better"] else -change
+    about: Curve
+    domain: str
+    cells: list[Cell | None]  # of each data set
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
-    """Curves of every step that wrote scores, and a drawing of what stands for each task."""
-    found = []
-    for step in history.with_file(SCORES):
-        lines = curves(step)
-        drawn = [_chart(step, number, curve) for number, curve in enumerate(headlines(lines))]
-        found.append((step, lines, drawn))
-    found = [entry for entry in found if entry[1]]
-    return {"evaluations": found} if found else None
+    """One evaluation with the errors of its items, or several side by side."""
+    groups = copies.by_data(history, history.with_file(SCORES))
+    found = {data: [curves(step) for step in steps] for data, steps in groups.items()}
+    every = [curve for mine in found.values() for one in mine for curve in one]
+    if not every:
+        return None
+    colours = copies.colours(history, found)
+    several = sum(map(len, found.values())) > 1
+    last = {data: [[curve.last for curve in one] for one in found[data]] for data in found}
+    return {
+        "alone": None if several else every,
+        "names": {data: charts.COLOURS[colours[data]] for data in found},
+        "charts": _charts(found, colours),
+        "rows": _rows(last) if several else [],
+        "domains": _rows({data: [_domains(step) for step in groups[data]] for data in found}),
+        "open_rows": OPEN_ROWS,
+    }
 
 
-def curves(step: Made) -> list[Curve]:
-    """The curves of a step's scores.jsonl in the order of the file, after those that stand for a task."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for line in step.json_lines(SCORES):
-        groups.setdefault((line["task"], line["form"], line["metric"]), []).append(line)
-    found = [
-        Curve(task=task, form=form, metric=metric, lines=sorted(lines, key=lambda ln: ln["step"]))
-        for (task, form, metric), lines in groups.items()
+def _domains(step: Made) -> Lines:
+    """Those of the last checkpoint."""
+    lines = step.json_lines(DOMAINS)
+    last = max((line["step"] for line in lines), default=None)
+    return [line for line in lines if line["step"] == last]
+
+
+def _rows(lines_of: dict[str, list[Lines]]) -> list[Row]:
+    """The lines of each copy of each data set's training, with those of one score in one row."""
+    table: dict[tuple[str, str, str, str], dict[str, Lines]] = {}
+    for data, mine in lines_of.items():
+        for line in chain.from_iterable(mine):
+            key = (line["task"], line["form"], line["metric"], line.get("domain", ""))
+            table.setdefault(key, {}).setdefault(data, []).append(line)
+    return [
+        Row(
+            Curve(task=task, form=form, metric=metric, lines=next(iter(of.values()))),
+            domain,
+            [_cell(of[data]) if data in of else None for data in lines_of],
+        )
+        for (task, form, metric, domain), of in table.items()
     ]
-    first = headlines(found)
-    return first + [curve for curve in found if curve not in first]
 
 
-def headlines(found: list[Curve]) -> list[Curve]:
-    """Of each task and form the curve that stands for it."""
-    return [curve for curve in found if curve.last["headline"]]
+def _cell(lines: Lines) -> Cell:
+    if len(lines) == 1:
+        return Cell(lines[0]["value"], lines[0]["stderr"])
+    scores = [line["value"] for line in lines]
+    return Cell(statistics.mean(scores), statistics.stdev(scores) / math.sqrt(len(scores)))
 
 
-def _chart(step: Made, number: int, curve: Curve) -> Markup:
-    name = f"scores-{step.name}-{number}"
-    return charts.chart(name, f"{curve.title}: {curve.metric_in_full}", lambda ax: _draw(ax, curve))
+def _charts(found: dict[str, list[list[Curve]]], colours: dict[str, str]) -> list[Markup]:
+    """One for each task and form, with what stands for it of every training; what tells most comes first."""
+    drawn: dict[tuple[str, str, str], dict[str, list[Curve]]] = {}
+    for data, mine in found.items():
+        for curve in headlines(list(chain.from_iterable(mine))):
+            drawn.setdefault(curve.key, {}).setdefault(data, []).append(curve)
+    ordered = sorted(drawn.values(), key=lambda of: -max(c.signal for c in chain(*of.values())))
+    return [_chart(f"scores-{number}", of, colours) for number, of in enumerate(ordered)]
 
 
-def _draw(ax: Axes, curve: Curve) -> None:
-    tokens = [line["tokens"] for line in curve.lines]
-    scores = [line["value"] for line in curve.lines]
+def _chart(name: str, of: dict[str, list[Curve]], colours: dict[str, str]) -> Markup:
+    first = next(iter(of.values()))[0]
+    title = f"{first.title}: {first.metric_in_full}"
+
+    def draw(ax: Axes) -> None:
+        ax.set_title(title)
+        for data, mine in of.items():
+            if len(mine) == 1:
+                _with_errors(ax, mine[0], colours[data], data)
+            else:
+                _with_mean(ax, mine, colours[data], data)
+        if len(of) > 1:
+            ax.legend(loc="best")
+        if (chance := first.last["chance"]) is not None:
+            charts.chance_line(ax, chance)
+        better = "higher" if first.last["higher_is_better"] else "lower"
+        copies_too = any(len(mine) > 1 for mine in of.values())
+        lines = "thin: each seed" if copies_too else "bars: 95% of the chance in the items"
+        charts.token_axis(ax, f"training tokens ({better} is better; {lines})")
+
+    return charts.chart(name, title, draw)
+
+
+def _with_errors(ax: Axes, curve: Curve, colour: str, label: str) -> None:
     errors = [CONFIDENT * (line["stderr"] or 0.0) for line in curve.lines]
-    ax.set_title(f"{curve.title}: {curve.metric_in_full}")
     ax.errorbar(
-        tokens,
-        scores,
+        curve.tokens,
+        curve.scores,
         yerr=errors if any(errors) else None,
-        color=charts.FIRST,
+        color=colour,
         marker="o",
         markersize=5,
         linewidth=2,
         elinewidth=1.3,
         capsize=3.5,
+        label=label,
     )
-    if (chance := curve.last["chance"]) is not None:
-        charts.chance_line(ax, chance)
-    better = "higher" if curve.last["higher_is_better"] else "lower"
-    charts.token_axis(
-        ax, f"training tokens ({better} is better; bars: 95% of the chance in the items)"
-    )
+
+
+def _with_mean(ax: Axes, mine: list[Curve], colour: str, label: str) -> None:
+    """Thin lines, and a strong one through their means at the tokens that all have."""
+    for curve in mine:
+        ax.plot(curve.tokens, curve.scores, color=colour, linewidth=1, alpha=0.45)
+    tokens = sorted(set.intersection(*(set(curve.tokens) for curve in mine)))
+    by_tokens = [dict(zip(curve.tokens, curve.scores, strict=True)) for curve in mine]
+    means = [statistics.mean(scores[count] for scores in by_tokens) for count in tokens]
+    ax.plot(tokens, means, color=colour, linewidth=2.4, marker="o", markersize=4, label=label)

@@ -1,11 +1,12 @@
 """Section: the same questions by the text of the answer and by its letter, over training."""
 
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from llmhpc.report import charts
+from llmhpc.report import charts, copies
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History
 
@@ -15,11 +16,12 @@ FORMS = "forms.json"
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
     """Of every evaluation with both forms: a chart and a line of the table for each task."""
+    groups = copies.by_data(history, history.with_file(FORMS))
     found = []
-    for step in history.with_file(FORMS):
+    for step in chain(*groups.values()):
         tasks = step.json(FORMS)
-        drawn = [_chart(f"forms-{step.name}-{n}", *task) for n, task in enumerate(tasks.items())]
-        found.append((step, tasks, drawn))
+        drawn = [_chart(f"forms-{step.anchor}-{n}", *task) for n, task in enumerate(tasks.items())]
+        found.append((copies.title(history, step, groups), tasks, drawn))
     return {"compared": found} if found else None
 
 

@@ -1,6 +1,8 @@
 """Section: what became of the documents, step by step and rule by rule."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llmhpc.report.section import Limits
@@ -30,6 +32,7 @@ class Stretch:
     characters: int | None = None  # of text that went on
     lines: tuple[tuple[str, int], ...] = ()  # removed from documents that went on, by kind
     edits: tuple[tuple[str, int], ...] = ()  # of documents that went on: what, how many
+    branch: str = ""  # the step it goes on from, where that is not the one above
     spared: int = 0  # documents that went on although the rule is against them (keep_share)
 
     @property
@@ -39,7 +42,7 @@ class Stretch:
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
     """The stretches in order, and what is known of bytes and tokens."""
-    stretches = [stretch for step in history.made for stretch in _stretches(step)]
+    stretches = _all(history)
     texts = history.with_count("tokens", "heldout_tokens")
     if not stretches and not texts:
         return None
@@ -50,6 +53,23 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
         "alike": [_alike(step) for step in history.with_count("by_cluster_size")],
         "texts": [(step, _budget(step, history)) for step in texts],
     }
+
+
+def _all(history: History) -> list[Stretch]:
+    """Those of all steps; the first of a step that does not read what is above it says what it reads."""
+    found: list[Stretch] = []
+    sources: dict[
+        Path, str
+    ] = {}  # of a step -> the last step until there, itself included, that has a stretch
+    for step in history.made:
+        mine = _stretches(step)
+        before = next((sources[path] for path in step.inputs.values() if path in sources), "")
+        if mine and before and before != found[-1].step:
+            mine[0] = replace(mine[0], branch=before)
+        found += mine
+        if mine or before:
+            sources[step.home] = step.name if mine else before
+    return found
 
 
 def _stretches(step: Made) -> list[Stretch]:
@@ -190,6 +210,11 @@ def _budget(step: Made, history: History) -> dict[str, Any]:
     tokens = index.get("train", {}).get("tokens")
     return {
         "index": index,
-        "epochs": [times for made in readers if (times := _epochs(made, step, tokens))],
-        "per_parameter": [counts["tokens"] / counts["parameters"] for counts in trained],
+        "epochs": _different(_epochs(made, step, tokens) for made in readers),
+        "per_parameter": _different(counts["tokens"] / counts["parameters"] for counts in trained),
     }
+
+
+def _different(numbers: Iterable[float | None]) -> list[float]:
+    """Each once: copies of a training over seeds read alike."""
+    return list(dict.fromkeys(number for number in numbers if number))

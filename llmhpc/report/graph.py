@@ -5,7 +5,7 @@ both sides so that they cross as little as they can.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from llmhpc.report import numbers
 from llmhpc.report.upstream import DONE, GOING, GONE, HERE, Made
 
-BOX_WIDTH, BOX_HEIGHT = 200, 44
+BOX_WIDTH, BOX_HEIGHT = 246, 44
 GAP_X, GAP_Y = 26, 32
 LANE_GAP = 26
 MARGIN = 6
@@ -39,8 +39,13 @@ class Place:
     y: float
 
 
-def draw(steps: tuple[Made, ...]) -> Markup:
-    """An SVG of the steps, which are given each after its inputs; colours are the page's."""
+def draw(steps: Sequence[Made], copies: Mapping[Path, int] | None = None) -> tuple[Markup, float]:
+    """An SVG of the steps, which are given each after its inputs, and its width in pixels; colours are the page's.
+
+    Args:
+        steps: the steps.
+        copies: of the directories of steps that stand for several, how many.
+    """
     places = _places(steps)
     arrows = [
         Arrow(path, step.home, role) for step in steps for role, path in sorted(step.inputs.items())
@@ -53,11 +58,12 @@ def draw(steps: tuple[Made, ...]) -> Markup:
         _path(arrow, start, end, lanes, places)
         for arrow, start, end in _ports(arrows, places, lanes)
     ]
-    parts += [_box(step, places[step.home]) for step in steps]
-    return Markup(
+    parts += [_box(step, places[step.home], (copies or {}).get(step.home, 1)) for step in steps]
+    svg = Markup(
         '<svg class="graph" role="img" aria-label="Graph of steps" viewBox="{left:.0f} 0 {w:.0f} {h:.0f}" '
         'style="max-width:{w:.0f}px">{defs}{body}</svg>'
     ).format(left=left, w=right - left, h=height, defs=_ARROW_HEAD, body=Markup("\n").join(parts))
+    return svg, right - left
 
 
 _ARROW_HEAD = Markup(
@@ -66,7 +72,7 @@ _ARROW_HEAD = Markup(
 )
 
 
-def _places(steps: tuple[Made, ...]) -> dict[Path, Place]:
+def _places(steps: Sequence[Made]) -> dict[Path, Place]:
     """A step's row is one below the lowest of its inputs; in a row, steps stand under what they read."""
     rows: dict[Path, int] = {}
     places: dict[Path, Place] = {}
@@ -159,9 +165,11 @@ def _path(
     ).format(line, end + 6, bottom - 6, arrow.role)
 
 
-def _box(step: Made, place: Place) -> Markup:
+def _box(step: Made, place: Place, copies: int) -> Markup:
     about = step.state
-    if step.state == DONE:
+    if copies > 1:
+        about = f"{step.state} · {numbers.clock(step.seconds)} · {copies} seeds"
+    elif step.state == DONE:
         tasks = f"{step.tasks} task{'s' if step.tasks != 1 else ''}" if step.tasks else step.kind
         about = f"done · {numbers.clock(step.seconds)} · {tasks}"
     kind = (
@@ -170,11 +178,12 @@ def _box(step: Made, place: Place) -> Markup:
         else Markup('<tspan class="kind"> {}</tspan>').format(step.kind)
     )
     return Markup(
-        '<a href="#step-{name}"><g class="box {css}" transform="translate({x:.1f} {y:.1f})">'
+        '<a href="#step-{anchor}"><g class="box {css}" transform="translate({x:.1f} {y:.1f})">'
         '<rect width="{w}" height="{h}" rx="9"/><circle cx="17" cy="17" r="4.5"/>'
         '<text x="29" y="21.5" class="name">{name}{kind}</text>'
         '<text x="29" y="37" class="about">{about}</text></g></a>'
     ).format(
+        anchor=step.anchor,
         name=step.name,
         css=STATE_CLASSES[step.state],
         x=place.x,

@@ -1,16 +1,19 @@
 """First section: what was built, in one sentence and a few figures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from llmhpc.report import evaluation, numbers
+from llmhpc.report import copies, numbers, verdict
+from llmhpc.report.curves import SCORES, Curve, curves, headlines
 from llmhpc.report.section import Limits
-from llmhpc.report.upstream import History
+from llmhpc.report.upstream import History, Made
 
 TITLE = "Summary"
 TILES_OF_SCORES = 4
+PICK = "pick.json"
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,23 @@ class Tile:
 
 def values(history: History, limits: Limits) -> dict[str, Any]:
     """The tiles that this run can fill, and when it was made."""
-    tiles = [*_training(history), *_scores(history), *_documents(history), *_tokens(history)]
+    tiles = [
+        *_training(history),
+        *_picked(history),
+        *_scores(history),
+        *_documents(history),
+        *_tokens(history),
+    ]
     made = history.made
     if made:
         seconds = sum(step.seconds for step in made)
         tiles.append(Tile("Time", numbers.duration(seconds), f"all {len(made)} steps together"))
     return {
+        "findings": [
+            verdict.sentence(pair)
+            for step in history.with_file(verdict.VERDICT)
+            for pair in step.json(verdict.VERDICT)
+        ],
         "tiles": tiles,
         "started": min((step.record["started"] for step in made), default=None),
         "finished": max((step.record["finished"] for step in made), default=None),
@@ -55,48 +69,90 @@ def _documents(history: History) -> list[Tile]:
         return []
     first, last = removed[0].counts["documents_in"], removed[-1].counts["documents"]
     note = Markup("{} of {} read").format(numbers.share(last, first), numbers.count(first))
-    return [Tile("Documents kept", numbers.count(last), note)]
+    return [Tile(f"Documents after {removed[-1].name}", numbers.count(last), note)]
 
 
 def _tokens(history: History) -> list[Tile]:
-    tiles = []
-    for step in history.with_count("tokens", "heldout_tokens"):
-        counts = step.counts
-        note = Markup("and {} held out").format(numbers.count(counts["heldout_tokens"]))
-        tiles.append(Tile("Tokens of text", numbers.count(counts["tokens"]), note))
-    return tiles
+    found = history.with_count("tokens", "heldout_tokens")
+    return [
+        Tile(
+            "Tokens of text" if len(found) == 1 else f"Tokens of {step.name}",
+            numbers.count(step.counts["tokens"]),
+            Markup("and {} held out").format(numbers.count(step.counts["heldout_tokens"])),
+        )
+        for step in found
+    ]
 
 
 def _training(history: History) -> list[Tile]:
-    tiles = []
-    for step in history.with_count("parameters", "tokens", "final_loss"):
-        counts = step.counts
-        kind = step.config.get("model", {}).get("kind", "")
-        tiles.append(Tile("Parameters", numbers.count(counts["parameters"]), kind))
-        note = (
-            Markup("{} steps").format(numbers.count(counts["steps"])) if "steps" in counts else ""
-        )
-        tiles.append(Tile("Training tokens", numbers.count(counts["tokens"]), note))
+    """What trainings have in common once, and the final loss of each data set."""
+    steps = history.with_count("parameters", "tokens", "final_loss")
+    if not steps:
+        return []
+    groups = copies.by_data(history, steps)
+    kind = ", ".join(sorted({step.config.get("model", {}).get("kind", "") for step in steps}))
+    parameters = _range(steps, "parameters", numbers.count)
+    if len(steps) == 1:
+        tiles = [Tile("Parameters", parameters, kind)]
+    else:
+        note = Markup("{}{} parameters each").format(kind and f"{kind}, ", parameters)
+        tiles = [Tile("Trainings", numbers.count(len(steps)), note)]
+    tiles.append(Tile("Training tokens", _range(steps, "tokens", numbers.count), _steps(steps)))
+    for data, mine in groups.items():
+        label = "Final loss" if len(groups) == 1 else f"Final loss, {data}"
         begun = Markup("nats per token")
-        if "first_loss" in counts:
-            begun = Markup("from {}, nats per token").format(numbers.number(counts["first_loss"]))
-        tiles.append(Tile("Final loss", numbers.number(counts["final_loss"]), begun))
+        if all("first_loss" in step.counts for step in mine):
+            first = _range(mine, "first_loss", numbers.number)
+            begun = Markup("from {}, nats per token").format(first)
+        tiles.append(Tile(label, _range(mine, "final_loss", numbers.number), begun))
     return tiles
+
+
+def _steps(steps: list[Made]) -> Markup | str:
+    if not all("steps" in step.counts for step in steps):
+        return ""
+    each = " each" if len(steps) > 1 else ""
+    return Markup("{} steps{}").format(_range(steps, "steps", numbers.count), each)
+
+
+def _range(steps: list[Made], key: str, show: Callable[[float], Markup]) -> Markup:
+    """One number, or the least and the most."""
+    found = [step.counts[key] for step in steps]
+    if min(found) == max(found):
+        return show(found[0])
+    return Markup("{}–{}").format(show(min(found)), show(max(found)))
+
+
+def _picked(history: History) -> list[Tile]:
+    return [
+        Tile(
+            "Picked checkpoint",
+            Markup("step {}").format(numbers.count(pick["step"])),
+            Markup("of {}, mean score {}").format(
+                numbers.count(len(pick["curve"])), numbers.number(pick["score"], 3)
+            ),
+        )
+        for step in history.with_file(PICK)
+        for pick in [step.json(PICK)]
+    ]
 
 
 def _scores(history: History) -> list[Tile]:
-    """The last checkpoint's headline score of each task."""
-    tiles = []
-    for step in history.with_file(evaluation.SCORES):
-        for curve in evaluation.headlines(evaluation.curves(step))[:TILES_OF_SCORES]:
-            last = curve.last
-            notes = []
-            if last["stderr"] is not None:
-                notes.append(Markup("± {}").format(numbers.number(last["stderr"], 2)))
-            if last["chance"] is not None:
-                notes.append(Markup("chance {}").format(numbers.number(last["chance"], 2)))
-            if not notes or last["chance"] is None:
-                notes.append(Markup("{} items").format(numbers.count(last["items"])))
-            label = f"{curve.title}: {curve.metric_name}"
-            tiles.append(Tile(label, numbers.number(last["value"], 3), Markup(" · ").join(notes)))
-    return tiles
+    """Of one evaluation the last checkpoint's headline scores that tell most; of several the verdict tells."""
+    steps = history.with_file(SCORES)
+    if len(steps) != 1:
+        return []
+    told = sorted(headlines(curves(steps[0])), key=lambda curve: -curve.signal)
+    return [_score(curve) for curve in told[:TILES_OF_SCORES]]
+
+
+def _score(curve: Curve) -> Tile:
+    last, notes = curve.last, []
+    if last["stderr"] is not None:
+        notes.append(Markup("± {}").format(numbers.number(last["stderr"], 2)))
+    if last["chance"] is not None:
+        notes.append(Markup("chance {}").format(numbers.number(last["chance"], 2)))
+    if not notes or last["chance"] is None:
+        notes.append(Markup("{} items").format(numbers.count(last["items"])))
+    label = f"{curve.title}: {curve.metric_name}"
+    return Tile(label, numbers.number(last["value"], 3), Markup(" · ").join(notes))

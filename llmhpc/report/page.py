@@ -33,6 +33,8 @@ Progress = Callable[[float, float, str], None]  # done, total, unit
 # what its template shows, or None where the run has nothing of that kind.
 SECTIONS = (
     headline,
+    verdict,
+    signal,
     work,
     funnel,
     generation,
@@ -40,9 +42,7 @@ SECTIONS = (
     documents,
     vocabulary,
     training,
-    verdict,
     evaluation,
-    signal,
     forms,
     calibration,
     artifacts,

@@ -1,7 +1,6 @@
 """Every step that led to the report: found by walking from manifest to manifest."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,11 @@ class Made:
     @property
     def kind(self) -> str:
         return self.record.get("kind", self.name)
+
+    @property
+    def anchor(self) -> str:
+        """Unique in a page: copies over seeds have one name."""
+        return self.home.name
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -108,6 +112,10 @@ class History:
         """The steps that are still being made: the page shows what there was when it was written."""
         return [step for step in self.steps if step.state == GOING]
 
+    def at(self, home: Path | None) -> Made | None:
+        """The step in that directory."""
+        return next((step for step in self.steps if step.home == home), None)
+
     def with_count(self, *names: str) -> list[Made]:
         """The steps that counted all of these."""
         return [step for step in self.made if all(name in step.counts for name in names)]
@@ -115,38 +123,35 @@ class History:
 
 def gather(home: Path, inputs: dict[str, Path], *, title: str) -> History:
     """The steps upstream of ``inputs``, and the report itself in ``home``."""
-    found: dict[Path, Made] = {}
-    for path in inputs.values():
-        for step in _walk(path, found):
-            found[step.home] = step
+    found: dict[str, Made] = {}
     order = read_json(home / STEP) or {}
-    order["inputs"] = {role: str(path) for role, path in inputs.items()}
+    order["inputs"] = {role: str(_walk(path, found)) for role, path in inputs.items()}
     name = order.get("name", _name(home))
     itself = Made(name=name, home=home, state=HERE, record=order)
     return History(title=title, steps=(*found.values(), itself))
 
 
-def _walk(home: Path, found: dict[Path, Made]) -> Iterator[Made]:
-    """The step in ``home`` after everything it came from, without what was found before."""
-    if home in found:
-        return
+def _walk(home: Path, found: dict[str, Made]) -> Path:
+    """Add the step in ``home`` after everything it came from; returns the directory that it is known by.
+
+    A copy of it below another root has the same name, with its fingerprint, and is the same step.
+    """
+    if home.name in found:
+        return found[home.name].home
     record, order = read_json(home / MANIFEST), read_json(home / STEP)
     if record is None and order is None:
-        yield Made(name=_name(home), home=home, state=GONE)
-        return
+        found[home.name] = Made(name=_name(home), home=home, state=GONE)
+        return home
+    state = GOING if record is None else DONE
     if record is None:
         here = so_far(home)
-        sizes = {
-            n: {"bytes": (here / n).stat().st_size}
-            for n in output_names(here)
-            if (here / n).exists()
-        }
-        step = Made(name=order["name"], home=home, state=GOING, record=order | {"files": sizes})
-    else:
-        step = Made(name=record["name"], home=home, record=record)
-    for _, path in sorted(step.inputs.items()):
-        yield from _walk(path, found)
-    yield step
+        there = [name for name in output_names(here) if (here / name).exists()]
+        sizes = {name: {"bytes": (here / name).stat().st_size} for name in there}
+        record = order | {"files": sizes}
+    inputs = sorted(record.get("inputs", {}).items())
+    record["inputs"] = {role: str(_walk(Path(path), found)) for role, path in inputs}
+    found[home.name] = Made(name=record["name"], home=home, state=state, record=record)
+    return home
 
 
 def _name(home: Path) -> str:

@@ -5,48 +5,64 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from llmhpc.report import charts
+from llmhpc.report import charts, copies
+from llmhpc.report.curves import METRIC_NAMES
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History
 
 TITLE = "Verdict"
-VERDICT = "verdict.json"
+VERDICT = copies.VERDICT
 MEAN_TITLE = "mean of the tasks"
+
+Colours = tuple[str, str]  # of both sides
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
-    """Of every pair of data sets: the sentence, a chart of each task, and what the table shows."""
+    """Of every pair of data sets what the table shows, each with its chart."""
     pairs = [
-        (pair, _rows(pair), [_chart(step.name, place, n, pair, one) for n, one in enumerate(_rows(pair))])
+        (pair, _rows(f"verdict-{step.anchor}-{place}", pair, _colours(history, pair)))
         for step in history.with_file(VERDICT)
         for place, pair in enumerate(step.json(VERDICT))
-    ]  # fmt: skip
+    ]
     return {"pairs": pairs} if pairs else None
 
 
-def _rows(pair: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(name: str, pair: dict[str, Any], colours: Colours) -> list[tuple[dict[str, Any], Markup]]:
     """The mean, then the tasks that are in it, then the others."""
-    tasks = sorted(pair["tasks"], key=lambda task: not task["in_mean"])
-    return [{**pair["mean"], "name": MEAN_TITLE}, *tasks] if pair["mean"] else tasks
+    rows = sorted(pair["tasks"], key=lambda task: not task["in_mean"])
+    if pair["mean"]:
+        rows.insert(0, pair["mean"] | {"name": MEAN_TITLE, "metric": "rescaled"})
+    return [
+        (row, _chart(f"{name}-{number}", pair, row, colours)) for number, row in enumerate(rows)
+    ]
 
 
-def _chart(step: str, place: int, number: int, pair: dict[str, Any], one: dict[str, Any]) -> Markup:
-    name = f"verdict-{step}-{place}-{number}"
+def sentence(pair: dict[str, Any]) -> tuple[str, str]:
+    """What is better, and by how much."""
+    what, _, by = pair["sentence"].partition(": ")
+    return what, by
 
+
+def _colours(history: History, pair: dict[str, Any]) -> Colours:
+    found = copies.colours(history, ())
+    return found[pair["a"]], found[pair["b"]]
+
+
+def _chart(name: str, pair: dict[str, Any], one: dict[str, Any], colours: Colours) -> Markup:
     def draw(scores: Axes, gains: Axes) -> None:
-        _scores(scores, pair, one)
+        _scores(scores, pair, one, colours)
         _gains(gains, pair, one)
 
     return charts.chart(name, f"{one['name']}: {one['verdict']}", draw, inches=4.2, rows=(1.15, 1))
 
 
-def _scores(ax: Axes, pair: dict[str, Any], one: dict[str, Any]) -> None:
+def _scores(ax: Axes, pair: dict[str, Any], one: dict[str, Any], colours: Colours) -> None:
     ax.set_title(f"{one['name']}: {one['verdict']}")
     tokens = [point["tokens"] for point in one["points"]]
-    for side, colour in (("a", charts.FIRST), ("b", charts.SECOND)):
+    for side, colour in zip("ab", colours, strict=True):
         scores = [point[side] for point in one["points"]]
         ax.plot(tokens, scores, color=colour, linewidth=2, label=pair[side])
-    ax.set_ylabel("score")
+    ax.set_ylabel(METRIC_NAMES.get(one["metric"], one["metric"]).partition(",")[0])
     ax.legend(loc="best", ncols=2)
 
 

@@ -28,7 +28,17 @@ STRICT = [  # forgets a job after two seconds, takes three tasks in an array, ki
     "PartitionName=one Nodes=127.0.0.4",
     "PartitionName=warned Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=20",
 ]
-LATER = ("dedup", "shuffle", "tokenizer", "tokenize", "train", "evaluate", "inspect", "report")
+LATER = (
+    "dedup",
+    "shuffle",
+    "tokenizer",
+    "tokenize",
+    "train",
+    "evaluate",
+    "verdict",
+    "inspect",
+    "report",
+)
 
 
 class User:
@@ -205,7 +215,7 @@ def strict(strict_shell, tmp_path) -> User:
 def uncut(shell, tiny, tmp_path_factory, user_of):
     """A user whose training nobody cut, what it was launched with, and what came out."""
     kept = [o for o in tiny if "evaluate" not in o and "schedule.steps" not in o]
-    words = [*kept, "~stages.evaluate", "~stages.report", "stages.train.schedule.steps=400",
+    words = [*kept, "~stages.evaluate", "~stages.verdict", "~stages.report", "stages.train.schedule.steps=400",
              "stages.train.checkpoint_every=200"]  # fmt: skip
     user = user_of(shell, tmp_path_factory.mktemp("uncut") / "root")
     user.launch(*words)

@@ -120,7 +120,7 @@ def test_a_failing_step_takes_what_follows_off_the_queue(shared, shell):
 
 def test_two_launches_at_once_do_the_work_once(shell, tiny, tmp_path_factory):
     root = tmp_path_factory.mktemp("twice")
-    short = [*tiny, "~stages.train", "~stages.evaluate", "~stages.report"]
+    short = [*tiny, "~stages.train", "~stages.evaluate", "~stages.verdict", "~stages.report"]
     both = [launch(shell, root, *short) for _ in range(2)]
     first, second = (submitted(process) for process in both)
     jobs = [[line.split()[2:] for line in out.splitlines()[:6]] for out in (first, second)]
@@ -134,7 +134,7 @@ def test_two_launches_at_once_do_the_work_once(shell, tiny, tmp_path_factory):
 
 def test_a_step_by_sbatch_makes_the_same_artifact(shell, tiny, shared, tmp_path_factory):
     root = tmp_path_factory.mktemp("by_hand")
-    short = [*tiny, "~stages.train", "~stages.evaluate", "~stages.report"]
+    short = [*tiny, "~stages.train", "~stages.evaluate", "~stages.verdict", "~stages.report"]
     submitted(launch(shell, root, *short))
     time.sleep(3)  # some ranks are at work, with children
     subprocess.run(["scancel", "--me"], check=True, env=shell)

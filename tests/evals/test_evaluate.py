@@ -12,7 +12,7 @@ import torch
 
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals import exports
-from llmhpc.evals.tasks import continuation, heldout
+from llmhpc.evals.tasks import continuation, heldout, pairs
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task
 
@@ -197,7 +197,7 @@ def test_new_weights_at_an_old_path_get_new_scores_and_nothing_is_left_in_the_ch
 
 
 def test_a_second_run_writes_the_same_bytes(results, train_step, tokens_step, tmp_path):
-    again = evaluate(train_step, tokens_step, tmp_path, batch_tokens=4096)[3]
+    again = evaluate(train_step, tokens_step, tmp_path, batch_tokens=1024)[3]
     assert files_of(again) == files_of(results[3])
 
 
@@ -234,7 +234,9 @@ def test_only_the_files_of_the_artifact_are_written(results):
         "items/000000.parquet",
         "items/000030.parquet",
         "items/000120.parquet",
+        "model_index.yaml",
         "scores.jsonl",
+        "scores.md",
         "scores/000000.json",
         "scores/000030.json",
         "scores/000120.json",
@@ -250,6 +252,7 @@ def test_only_the_files_of_the_artifact_are_written(results):
     [
         (lambda: continuation.Config(items=30), "items_min=40: items=30 or fewer"),
         (lambda: heldout.Config(bytes=0), "bytes=0: 1 or more"),
+        (lambda: heldout.Config(metric="acc"), "metric=acc: bits_per_byte, byte_perplexity, word"),
         (lambda: Config(tasks=TASKS, ranks=0), "ranks=0: 1 or more"),
         (Config, "tasks: at least one"),
     ],
@@ -259,11 +262,19 @@ def test_settings_that_make_no_sense_are_refused(make, message):
         make()
 
 
-def test_a_metric_that_a_task_does_not_have_is_refused(train_step, tokens_step, tmp_path):
-    cfg = Config(tasks={"heldout": heldout.Config(metric="acc")})
-    task = Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path)
-    with pytest.raises(ConfigError, match=r"tasks\.heldout\.metric=acc: bits_per_byte, byte_perpl"):
-        run(cfg, {"model": train_step, "tokens": tokens_step}, tmp_path, task)
+def test_a_metric_that_items_cannot_give_is_refused(train_step, tokens_step, tmp_path):
+    rows = [{"good": "A word.", "bad": "Word a."}, {"good": "One more.", "bad": "More one."}]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (tmp_path / "test.jsonl").write_text("".join(lines))
+    task = pairs.Config(data_dir=str(tmp_path), metric="acc_norm_pmi")
+    cfg = Config(tasks={"mine": task})
+    with pytest.raises(ConfigError, match=r"tasks\.mine\.metric=acc_norm_pmi: another one, its it"):
+        run(
+            cfg,
+            {"model": train_step, "tokens": tokens_step},
+            tmp_path,
+            Task(phase="main", rank=0, ranks=1, seed=0, home=tmp_path),
+        )
 
 
 def test_a_second_start_asks_only_what_the_first_left(

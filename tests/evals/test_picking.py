@@ -69,6 +69,14 @@ def test_the_table_shows_final_scores_with_their_errors():
     assert "0.3000" in tables.markdown(scores, step=10)
 
 
+def test_the_files_for_a_model_card_are_of_the_checkpoint_that_is_asked_for(tmp_path):
+    tables.write(tmp_path, lines([0.3, 0.4213]), "tiny", step=10)
+    assert "| 0.3000 ± 0.0123 |" in (tmp_path / "scores.md").read_text()
+    (model,) = yaml.safe_load((tmp_path / "model_index.yaml").read_text())["model-index"]
+    assert model["name"] == "tiny"
+    assert model["results"][0]["metrics"][0]["value"] == 0.3
+
+
 def test_the_model_index_is_read_back_by_the_hubs_library():
     from huggingface_hub import ModelCard
 

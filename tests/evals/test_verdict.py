@@ -170,6 +170,10 @@ def test_where_items_are_the_limit_their_number_is_said_with_that_of_seeds():
     assert power.needed(seen(0.1, 0.1, items=0.01), 100, [], []).seeds > 10
 
 
+def test_a_difference_of_as_good_as_nothing_has_no_number_of_items():
+    assert power.needed(seen(1e-17, 0.1, items=0.01), 100, [], [])[:2] == (None, None)
+
+
 def test_so_many_items_and_seeds_as_are_said_decide_in_four_of_five_cases():
     """The difference is 0.1, one of a seed varies by 0.1 and one of an item by 1."""
     told = power.needed(seen(0.1, 0.1, items=1 / 100), 100, [], [])

@@ -72,11 +72,10 @@ def named(*roles, kind="evaluate"):
 @pytest.mark.parametrize(
     ("cfg", "played_by", "said"),
     [
-        ({}, {}, r"needs: <data>\.<copy number>, as in needs\.refined\.0=evaluate"),
-        ({}, named("raw"), r"needs\.raw: <data>\.<copy number>, as in refined\.0"),
-        ({}, named("raw.0", kind="train"), r"needs\.raw\.0=.*: an evaluate step"),
-        ({"against": "x"}, named("raw.0", "new.0"), r"against=x: one of new, raw"),
-        ({}, named("a.0", "b.1"), r"needs\.b\.\*: a copy with the number of one of a\.\*"),
+        ({}, {}, r"needs: <data>, as in needs\.refined=evaluate"),
+        ({}, named("raw.0"), r"needs\.raw\.0: letters, digits, _ and - only"),
+        ({}, named("raw", kind="train"), r"needs\.raw=.*: an evaluate step, it is of kind train"),
+        ({"against": "x"}, named("raw", "new"), r"against=x: one of new, raw"),
     ],
 )
 def test_what_cannot_be_compared_is_said_before_launch(cfg, played_by, said):
@@ -113,6 +112,7 @@ def test_the_picked_checkpoint_is_the_only_export_and_takes_no_room(
     assert sorted(path.name for path in folder.parent.iterdir()) == ["000500"]
     for path in folder.iterdir():
         assert path.samefile(model / "exports/000500" / path.name)
+    assert "name: pick" in (tmp_path / "pick/model_index.yaml").read_text()
     why = json.loads((tmp_path / "pick/pick.json").read_text())
     assert why["reason"].startswith("step 500 of 5 checkpoints")
     assert [point["step"] for point in why["curve"]] == [100, 200, 300, 400, 500]

@@ -27,9 +27,11 @@ class Sealer:
         self.root, self.clock, self.run_stage = root, STARTED, run_stage
 
     def step(
-        self, kind, *, inputs=None, counts=None, config=None, files=None, seconds=10.0, ranks=1
-    ):
-        name = f"{kind}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+        self, kind, *, inputs=None, counts=None, config=None, files=None, seconds=10.0, ranks=1,
+        seed=0, name="",
+    ):  # fmt: skip
+        step, words = name or kind, f"{kind}{seed or ''}{name}"
+        name = f"{step}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
         home = self.root / name
         files = files or {}
         for path, content in files.items():
@@ -39,10 +41,10 @@ class Sealer:
         for rank in range(ranks):
             (home / "ranks" / f"main-{rank:05d}.json").write_text("{}")
         record = {
-            "name": kind,
+            "name": step,
             "kind": kind,
             "fingerprint": name[-8:],
-            "seed": 0,
+            "seed": seed,
             "config": {"kind": kind, "ranks": ranks, **(config or {})},
             "inputs": {role: str(path) for role, path in (inputs or {}).items()},
             "counts": counts or {},
@@ -315,6 +317,37 @@ def model_steps(run, tokenizer, tokens):
     )
 
 
+def two_data_sets(run):
+    """A verdict step over trainings of two data sets and two seeds each, which share their documents."""
+    source = run.step("shuffle", counts={"documents": 9}, files={"documents/0": b""})
+    inputs = {}
+    for data, better in (("refined", 0.1), ("raw", 0.0)):
+        prefix = "" if data == "refined" else "raw_"
+        for seed in (0, 1):
+            exports = [{"step": n, "tokens": n * 8, "path": f"exports/{n}"} for n in (50, 100)]
+            train = run.step(
+                "train",
+                name=f"{prefix}train",
+                seed=seed,
+                inputs={"tokens": source},
+                counts={"steps": 100, "tokens": 800, "parameters": 12345, "first_loss": 8.0,
+                        "final_loss": 4.0 - better + seed / 100},
+                files={"metrics.jsonl": metrics(100, 8), "exports.json": json.dumps(exports).encode()},
+            )  # fmt: skip
+            lines = [json.loads(line) for line in scores(exports).splitlines()]
+            lines = [line | {"value": line["value"] + better + seed / 50} for line in lines]
+            domains = [line | {"domain": f"kind {n}"} for n in (1, 2) for line in lines[-4:-3]]
+            inputs[f"{data}.{seed}"] = run.step(
+                "evaluate",
+                name=f"{prefix}evaluate",
+                seed=seed,  # for another directory; an evaluation has none
+                inputs={"model": train, "tokens": source},
+                files={name: "".join(json.dumps(line) + "\n" for line in part).encode()
+                       for name, part in (("scores.jsonl", lines), ("domains.jsonl", domains))},
+            )  # fmt: skip
+    return run.step("verdict", inputs=inputs, files={"signal.json": b"[]"})
+
+
 @pytest.fixture
 def run(tmp_path, run_stage):
     """A maker of sealed steps below ``tmp_path``."""
@@ -344,3 +377,15 @@ def whole(run):
     shuffle = data_steps(run)
     inspect_step(run)
     return model_steps(run, *token_steps(run, shuffle))
+
+
+@pytest.fixture
+def verdict(run):
+    """The directory of the verdict step of a run of two data sets."""
+    return two_data_sets(run)
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory, run_stage):
+    """The same for tests that only read."""
+    return two_data_sets(Sealer(tmp_path_factory.mktemp("compared") / "runs", run_stage))

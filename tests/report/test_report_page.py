@@ -224,6 +224,18 @@ def test_a_score_without_error_and_without_chance_is_shown(run):
     assert -2.25 in Elements(page_of(scored)).values
 
 
+def test_tiles_are_of_the_four_scores_that_are_furthest_above_chance(run):
+    line = {"step": 1, "tokens": 5, "form": "cloze", "metric": "acc", "stderr": 0.01, "chance": 0.2}
+    line |= {"checkpoint": "exports/1", "higher_is_better": True, "items": 9, "truncated": 0}
+    lines = [
+        line | {"task": f"task{n}", "value": 0.2 + n / 100, "headline": True} for n in range(6)
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    page = page_of(run.step("evaluate", files={"scores.jsonl": data}))
+    tiles = page.partition('class="tiles"')[2].partition("</section>")[0]
+    assert re.findall(r"(task\d): accuracy", tiles) == ["task5", "task4", "task3", "task2"]
+
+
 def test_a_damaged_file_upstream_is_named(evaluated):
     (samples,) = evaluated.parent.glob("inspect-*/samples.parquet")
     samples.write_bytes(b"not parquet")

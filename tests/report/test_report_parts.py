@@ -82,13 +82,14 @@ def test_boxes_stand_below_their_inputs_and_never_on_each_other():
         step("d", x="a", y="b", z="c"),
         step("e", x="d", y="a"),
     )
-    svg = graph.draw(steps)
+    svg, width = graph.draw(steps)
     found = re.findall(r'translate\(([\d.]+) ([\d.]+)\).*?class="name">(\w)', svg)
     places = {name: (float(x), float(y)) for x, y, name in found}
     assert places["a"][1] == places["b"][1] < places["c"][1] < places["d"][1] < places["e"][1]
     assert abs(places["a"][0] - places["b"][0]) > graph.BOX_WIDTH
     assert svg.count('class="arrow"') == 6
+    assert width > 2 * graph.BOX_WIDTH
 
 
 def test_a_name_in_the_graph_is_escaped():
-    assert "<b>" not in graph.draw((step("<b>"),))
+    assert "<b>" not in graph.draw((step("<b>"),))[0]

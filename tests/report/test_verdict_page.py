@@ -2,6 +2,7 @@ import json
 import re
 
 import pytest
+from markupsafe import escape
 
 from llmhpc.evals import calibration, forms, signal, verdict
 from llmhpc.report.page import render
@@ -49,12 +50,15 @@ def shown(judged, run):
     return show
 
 
-def test_the_sentence_of_the_verdict_comes_before_its_charts_and_numbers(judged, shown):
-    section = shown("verdict.json")["verdict"]
+def test_the_sentence_of_the_verdict_is_the_first_thing_on_the_page(judged, shown):
+    page = shown("verdict.json")
+    section = page["verdict"]
     (pair,) = judged["verdict.json"]
     assert pair["a"] == "<refined>"
-    sentence = section.index(pair["sentence"].replace("<", "&lt;").replace(">", "&gt;"))
-    assert sentence < section.index("<svg") < section.index("<table")
+    what, _, by = pair["sentence"].partition(": ")
+    start = page["headline"].index(str(escape(what)))
+    assert start < page["headline"].index(str(escape(by))) < page["headline"].index("tiles")
+    assert list(page).index("verdict") == 1
     assert "<refined>" not in section
     for one in (pair["mean"], *pair["tasks"]):
         last = one["points"][-1]
@@ -69,8 +73,11 @@ def test_what_is_left_out_of_a_verdict_is_named(judged, shown):
     assert "quiz/cloze is left out: why &lt;not&gt;." in section
 
 
-def test_every_measure_of_every_task_is_shown_with_the_reason_to_drop_it(judged, shown):
-    tasks = [one | {"keep": False, "reasons": ["no <good>"]} for one in judged["signal.json"]]
+def test_every_measure_of_every_task_is_shown_with_the_reason_to_drop_it_once(judged, shown):
+    tasks = [
+        one | {"keep": False, "reasons": ["no <good>: 1", "no <good>: 2"]}
+        for one in judged["signal.json"]
+    ]
     section = shown("signal.json", signal=tasks)["signal"]
     for one in tasks:
         for key in ("final", "avg_spearman", "avg_snr", "avg_kendall_tau_a"):

@@ -17,8 +17,8 @@ from typing import ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llmhpc.config import at_least
-from llmhpc.errors import StageError
-from llmhpc.evals.items import Asked
+from llmhpc.errors import ConfigError, StageError
+from llmhpc.evals.items import METRICS, Asked, Form
 
 
 class NothingToAsk(StageError):
@@ -44,6 +44,16 @@ class EvalTask:
 
     def __post_init__(self) -> None:
         at_least(self, "items", 1)
+        valid = list(dict.fromkeys(name for form in self.put_as() for name in METRICS[form]))
+        if self.metric and self.metric not in valid:
+            raise ConfigError(f"metric={self.metric}: {', '.join(valid)}")
+
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return [Form.cloze]
+
+    def settle(self) -> None:
+        """Note in the settings what files of the task hold: another content is another step."""
 
     def before_launch(self) -> None:
         """Raise ConfigError if a file of the task is not there or wrong: in one line, with file, line and field."""

@@ -42,6 +42,10 @@ class Config(Shown):
     gold: str = "gold"
     leads: str = ""  # plain: one text for each choice, which stands before it and is not scored
 
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return self.forms
+
     def __post_init__(self) -> None:
         Shown.__post_init__(self)
         if not self.forms or not set(self.forms) <= set(FORMS):

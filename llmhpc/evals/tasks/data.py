@@ -1,18 +1,20 @@
 """Settings of every task whose rows come from a data set: which one, which part, and what a row is called."""
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from llmhpc.config import at_least
+from llmhpc.config import NOT_IDENTITY, at_least
 from llmhpc.errors import ConfigError
 from llmhpc.evals import hub, rowfiles
 from llmhpc.evals.items import picked
 from llmhpc.evals.rows import Row, expression, template
 from llmhpc.evals.tasks import EvalTask
+from llmhpc.files import sha256 as sha256_of
 
 READ_AT_LAUNCH_BYTES = 5_000_000  # of files; of larger ones only the first rows are looked at
 ROWS_AT_LAUNCH = 1000
@@ -43,13 +45,28 @@ class Data(EvalTask):
     hub: str = ""  # a data set of the Hugging Face hub, as in allenai/ai2_arc
     subset: str = ""  # its configuration, as in ARC-Easy
     revision: str = ""  # its commit, 40 hex digits: a branch does not stay the same
-    data_dir: str = ""  # the same data as a folder, which is read in place of the hub
+    # the same data as a folder, which is read in place of the hub; where it lies does not count, but what it holds
+    data_dir: str = field(default="", metadata=NOT_IDENTITY)
     split: str = "test"
     where: str = ""  # true for rows that are asked; empty: all of them
     id: str = "id | default('')"  # without one it is <split>:<line>
     document: str = "document | default('')"  # items of one are not independent
     family: str = "group | default('')"  # those that have their choices in common, likewise
     domain: str = "domain | default('')"  # scores are told for each
+    content: str = ""  # what data_dir holds, as a hash; the launcher notes it
+
+    def settle(self) -> None:
+        """Note what the files hold, if they are there; a job may start in another folder."""
+        if self.data_dir:
+            self.data_dir = str(Path(self.data_dir).absolute())
+            with contextlib.suppress(ConfigError):  # before_launch says it
+                self.content = self.hash()
+
+    def hash(self) -> str:
+        """Of all files that are read, 16 hex digits; the folder may be moved. Raises ConfigError if there are none."""
+        settings = ("split", "few_shot_split")[: len(self.splits())]
+        files = [path for name in settings for path in self.files(Path(self.data_dir), name)]
+        return sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
     def understand(self, row: Row) -> Any:
         """What the kind of task makes of a row. Raises ConfigError if that does not work."""
@@ -128,6 +145,10 @@ class Data(EvalTask):
     def gather(self, folder: Path) -> list[Known]:
         """The rows that are asked: at most ``items``. Raises ConfigError for a row that is wrong."""
         self.compile()
+        if self.content and self.content != self.hash():
+            raise ConfigError(
+                f"data_dir={self.data_dir}: changed since the launch; launch again, which makes a step of its own"
+            )
         return picked(self.known(folder), self.items)
 
 

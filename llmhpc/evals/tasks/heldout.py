@@ -16,6 +16,10 @@ class Config(EvalTask):
     bytes: int = 80_000  # of all documents together, an equal share from each
     items: int = 100_000  # documents at most
 
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return [Form.text]
+
     def __post_init__(self) -> None:
         EvalTask.__post_init__(self)
         at_least(self, "bytes", 1)

@@ -24,6 +24,10 @@ class Config(Shown):
     prompt: str = "{{ prompt }}"
     target: str = "{{ target }}"
 
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return [Form.target]
+
     def understand(self, row: Row) -> Question:
         """Text and target. Raises ConfigError."""
         target = row.filled("target", self.target)

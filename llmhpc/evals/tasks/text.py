@@ -21,6 +21,10 @@ class Config(Data):
     kind: str = "text"
     text: str = "{{ text }}"
 
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return [Form.text]
+
     def understand(self, row: Row) -> str:
         """The text. Raises ConfigError."""
         return row.filled("text", self.text)

@@ -37,6 +37,10 @@ class Config(Shown):
         ""  # a pattern whose first group, where it is found last, is the answer; empty: all of it
     )
 
+    def put_as(self) -> list[Form]:
+        """The forms that its items have."""
+        return [Form.written]
+
     def __post_init__(self) -> None:
         Shown.__post_init__(self)
         for name, least in (("max_tokens", 1), ("samples", 1), ("temperature", 0)):
