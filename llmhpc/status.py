@@ -18,7 +18,7 @@ from rich.text import Text
 
 from llmhpc import scheduler
 from llmhpc import step as node
-from llmhpc.display import STYLES
+from llmhpc.display import STYLES, remark
 from llmhpc.errors import ConfigError, StageError, denied_in_one_line
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, claim, ledger, runs
@@ -88,6 +88,8 @@ def _table(found: list[dict[str, Any]], said: list[str]) -> Table:
         failed = f" ({cost.failed} failed)" if cost.failed else ""
         note = f"[{'; '.join(row['points'])}] " if row["points"] else ""
         note += row["note"] or row["out"]
+        if remarkable := remark(row["counts"] or {}):
+            note += f"\n{remarkable}"
         if row["state"] == FAILED:
             note += f"\nlog: {row['log'] or Path(row['out']) / artifact.LOGS}"
         table.add_row(
