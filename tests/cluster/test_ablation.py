@@ -16,7 +16,7 @@ LEFT_OUT = ("word_order", "recall", "grammar", "copying", "arithmetic")
 
 @pytest.fixture
 def words(tiny):
-    """The ablation of two seeds in the settings of the small run, with its tokenizer."""
+    """The ablation of two seeds in the settings of the small run, with its tokenizer: arrays, and two processes."""
     return [
         "pipeline=ablation",
         *(word for word in tiny if not any(f"tasks.{task}." in word for task in LEFT_OUT)),
@@ -27,6 +27,8 @@ def words(tiny):
         "stages.train.seeds=2",
         "stages.raw_train.checkpoint_every=10",
         "stages.evaluate.ranks=3",
+        "stages.raw_evaluate.dp=2",
+        "stages.raw_evaluate.resources.nodes=2",
         "~stages.report",
     ]
 
@@ -57,6 +59,8 @@ def test_an_ablation_of_which_score_tasks_are_killed_ends_with_the_same_scores_a
     run_stage(cfg, inputs, tmp_path / "alone")
     made = files_of(tmp_path / "alone")
     assert {name: (home / name).read_bytes() for name in made} == made
+
+    assert [(r["cause"], r["cpus"]) for r in user.attempts("raw_evaluate")] == [("done", 2)] * 2
 
     (verdict,) = user.root.glob("verdict-*")
     (pair,) = read_json(verdict / "verdict.json")
