@@ -91,8 +91,10 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/, what the letters show, and what a model card takes."""
-    from llmhpc.evals import evaluation, items, places, tables
-    from llmhpc.evals.exports import find_exports
+    from llmhpc.evals import evaluation, items
+    from llmhpc.evals.judging import tables
+    from llmhpc.evals.models import places
+    from llmhpc.evals.models.exports import find_exports
     from llmhpc.evals.tasks import Material
 
     whole = task.phase not in ("ask", "score", "gather")

@@ -150,7 +150,8 @@ def test_a_rank_that_forwards_nothing_is_a_failure_that_says_so(root, tiny):
 
 def test_a_step_can_be_made_by_hand(root, tiny, tmp_path):
     process = launch(tmp_path, tiny)
-    time.sleep(2)
+    while process.poll() is None and not list(tmp_path.glob("collect-*/step.json")):
+        time.sleep(0.1)
     process.terminate()
     process.wait()
     (home,) = tmp_path.glob("collect-*")

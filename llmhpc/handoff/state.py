@@ -142,7 +142,7 @@ def _changes(other: dict[str, Any], step: Step, remade: set[Path]) -> list[str]:
         found.append(f"seed: {other['seed']} -> {step.seed}")
     for role, path in step.inputs.items():
         if other["inputs"].get(role) != str(path):
-            name = step.stage.needs[role]
+            name = path.name.rpartition("-")[0]
             found.append(f"input {role} changed ({name}{' runs' if path in remade else ''})")
     return found
 

@@ -15,14 +15,16 @@ CALIBRATION = "calibration.json"
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
-    """Of every evaluation with letters: two charts for each task, and the numbers of the table."""
+    """Of every evaluation with letters the numbers of the table, of the first seed two charts for each task."""
     groups = copies.by_data(history, history.with_file(CALIBRATION))
+    first = [steps[0] for steps in groups.values()]
     found = []
     for step in chain(*groups.values()):
         tasks = step.json(CALIBRATION)
         drawn = [
             chart
             for number, (name, one) in enumerate(tasks.items())
+            if step in first
             for chart in _charts(f"calibration-{step.anchor}-{number}", name, one)
         ]
         found.append((copies.title(history, step, groups), tasks, drawn))

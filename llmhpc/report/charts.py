@@ -23,7 +23,17 @@ INK, FAINT, GRID = "#22262f", "#7a8091", "#dfe1e7"
 FIRST, SECOND, CHANCE = "#1668b5", "#c2571a", "#8a3ea8"
 KEPT, REMOVED = "#3c8f7c", "#e0876a"
 FOURTH, FIFTH, SIXTH = "#b03a7a", "#8f7a12", "#5b6472"
-PALETTE = (FIRST, SECOND, KEPT, FOURTH, FIFTH, SIXTH)  # of things compared; not that of chance
+SEVENTH, EIGHTH = "#22a3c3", "#6e4527"
+PALETTE = (
+    FIRST,
+    SECOND,
+    KEPT,
+    FOURTH,
+    FIFTH,
+    SIXTH,
+    SEVENTH,
+    EIGHTH,
+)  # of things compared; not that of chance
 COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -36,6 +46,8 @@ COLOURS = {
     FOURTH: "var(--fourth)",
     FIFTH: "var(--fifth)",
     SIXTH: "var(--sixth)",
+    SEVENTH: "var(--seventh)",
+    EIGHTH: "var(--eighth)",
 }
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "llmhpc",

@@ -15,12 +15,17 @@ FORMS = "forms.json"
 
 
 def values(history: History, limits: Limits) -> dict[str, Any] | None:
-    """Of every evaluation with both forms: a chart and a line of the table for each task."""
+    """Of every evaluation with both forms a line of the table for each task, of the first seed a chart."""
     groups = copies.by_data(history, history.with_file(FORMS))
+    first = [steps[0] for steps in groups.values()]
     found = []
     for step in chain(*groups.values()):
         tasks = step.json(FORMS)
-        drawn = [_chart(f"forms-{step.anchor}-{n}", *task) for n, task in enumerate(tasks.items())]
+        drawn = [
+            _chart(f"forms-{step.anchor}-{number}", *task)
+            for number, task in enumerate(tasks.items())
+            if step in first
+        ]
         found.append((copies.title(history, step, groups), tasks, drawn))
     return {"compared": found} if found else None
 

@@ -13,6 +13,7 @@ from llmhpc.report.upstream import History, Made
 
 TITLE = "Summary"
 TILES_OF_SCORES = 4
+TILES_OF_LOSSES = 3  # of more data sets the range
 PICK = "pick.json"
 
 
@@ -34,16 +35,13 @@ def values(history: History, limits: Limits) -> dict[str, Any]:
         *_documents(history),
         *_tokens(history),
     ]
+    pairs = verdict.pairs(history)
     made = history.made
     if made:
         seconds = sum(step.seconds for step in made)
         tiles.append(Tile("Time", numbers.duration(seconds), f"all {len(made)} steps together"))
     return {
-        "findings": [
-            verdict.sentence(pair)
-            for step in history.with_file(verdict.VERDICT)
-            for pair in step.json(verdict.VERDICT)
-        ],
+        "finding": verdict.sentence(pairs[0]) if len(pairs) == 1 else verdict.ranking(pairs),
         "tiles": tiles,
         "started": min((step.record["started"] for step in made), default=None),
         "finished": max((step.record["finished"] for step in made), default=None),
@@ -98,6 +96,8 @@ def _training(history: History) -> list[Tile]:
         note = Markup("{}{} parameters each").format(kind and f"{kind}, ", parameters)
         tiles = [Tile("Trainings", numbers.count(len(steps)), note)]
     tiles.append(Tile("Training tokens", _range(steps, "tokens", numbers.count), _steps(steps)))
+    if len(groups) > TILES_OF_LOSSES:
+        groups = {"": steps}
     for data, mine in groups.items():
         label = "Final loss" if len(groups) == 1 else f"Final loss, {data}"
         begun = Markup("nats per token")

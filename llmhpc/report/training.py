@@ -66,7 +66,11 @@ def values(history: History, limits: Limits) -> dict[str, Any] | None:
         for step in steps
         if (course := _course(step, history, data, colours[data])) is not None
     ]
-    return {"courses": courses, "charts": _charts(courses)} if courses else None
+    if not courses:
+        return None
+    by_title = {data: [c for c in courses if c.title == data] for data in groups}
+    shown = {data: mine for data, mine in by_title.items() if mine}
+    return {"courses": courses, "groups": shown, "charts": _charts(courses)}
 
 
 def _course(step: Made, history: History, data: str, colour: str) -> Course | None:
