@@ -39,6 +39,7 @@ class Config(Stage):
             at_least(self, name, least)
         if self.ranks > 1 and self.processes() > 1:
             raise ConfigError(f"ranks={self.ranks}: 1, with dp={self.dp} x tp={self.tp} processes")
+        self.resources.check_processes(self.processes(), f"dp x tp = {self.dp} x {self.tp}")
         if not self.tasks:
             raise ConfigError("tasks: at least one; conf/task/ has some, as in +task@tasks.x=x")
 
@@ -57,7 +58,10 @@ class Config(Stage):
         return [Phase("ask", 1), Phase("score", self.ranks), Phase("gather", 1)]
 
     def check_with(self, played_by: dict[str, Stage]) -> None:
-        """Raise ConfigError if what a task asks could be longer than the model's positions."""
+        """Raise ConfigError if the model cannot be cut so, or what a task asks could be longer than its positions."""
+        heads = getattr(getattr(played_by["model"], "model", None), "kv_heads", self.tp)
+        if heads % self.tp:
+            raise ConfigError(f"tp={self.tp}: a divisor of the model's kv_heads={heads}")
         schedule = getattr(played_by["model"], "schedule", None)
         for name, task in self.tasks.items():
             try:
@@ -87,8 +91,10 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write tasks/, scores.jsonl, domains.jsonl, scores/, items/, what the letters show, and what a model card takes."""
-    from llmhpc.evals import evaluation, items, places, tables
-    from llmhpc.evals.exports import find_exports
+    from llmhpc.evals import evaluation, items
+    from llmhpc.evals.judging import tables
+    from llmhpc.evals.models import places
+    from llmhpc.evals.models.exports import find_exports
     from llmhpc.evals.tasks import Material
 
     whole = task.phase not in ("ask", "score", "gather")

@@ -136,7 +136,7 @@ def _model_folder(cfg: Config, inputs: dict[str, Path]) -> Path | None:
     """The export of the step that plays the model."""
     if MODEL not in inputs:
         return None
-    from llmhpc.evals.exports import find_exports
+    from llmhpc.evals.models.exports import find_exports
 
     exports = {export.step: export.folder for export in find_exports(inputs[MODEL])}
     wanted = getattr(cfg.backend, "export", 0) or max(exports)

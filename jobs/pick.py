@@ -52,7 +52,8 @@ class Config(Stage):
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write exports.json with one entry, that export, pick.json with the reason and the curve, and what a model card takes."""
     from llmhpc.errors import ArtifactError
-    from llmhpc.evals import exports, picking, runs, signal, tables
+    from llmhpc.evals.judging import picking, runs, signal, tables
+    from llmhpc.evals.models import exports
 
     scored = runs.read(inputs["scores"], "", 0)
     if "verdict" in inputs:

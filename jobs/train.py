@@ -104,7 +104,7 @@ class Config(Stage):
         self._check_layout()
 
     def _check_layout(self) -> None:
-        parallel, nodes = self.parallel, self.resources.nodes
+        parallel = self.parallel
         self.model.check_split(tp=parallel.tp, pp=parallel.pp)
         self.schedule.accumulation(parallel)
         accumulation = self.schedule.micro_batches(1, parallel)  # the smallest batch comes first
@@ -123,16 +123,8 @@ class Config(Stage):
             raise ConfigError(
                 f"schedule.sequence_length={length}: a multiple of {' x '.join(cuts)}"
             )
-        processes, gpus = parallel.processes(), self.resources.gpus_per_node
-        if processes % nodes:
-            raise ConfigError(
-                f"resources.nodes={nodes}: a divisor of dp x cp x tp x pp = "
-                f"{parallel.dp} x {parallel.cp} x {parallel.tp} x {parallel.pp} = {processes} processes"
-            )
-        if gpus and processes // nodes != gpus:
-            raise ConfigError(
-                f"resources.gpus_per_node={gpus}: {processes // nodes}, one for each process of a node"
-            )
+        degrees = f"{parallel.dp} x {parallel.cp} x {parallel.tp} x {parallel.pp}"
+        self.resources.check_processes(parallel.processes(), f"dp x cp x tp x pp = {degrees}")
 
     def keeping(self) -> Keeping:
         """Which checkpoints are made and stay."""

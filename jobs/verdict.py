@@ -53,7 +53,7 @@ class Config(Stage):
 
 def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str, Any]:
     """Write signal.json, verdict.json where there are two data sets or more, and verdict.md."""
-    from llmhpc.evals import runs, signal, tables, verdict
+    from llmhpc.evals.judging import runs, signal, tables, verdict
 
     read = []
     for done, (role, folder) in enumerate(sorted(inputs.items())):

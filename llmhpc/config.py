@@ -61,6 +61,21 @@ class Resources:
         at_least(self, "gpu_mem_gb", 1)
         at_least(self, "gpu_tflops", 1)
 
+    def check_processes(self, number: int, layout: str) -> None:
+        """Raise ConfigError unless nodes take equal shares of a task's processes, and each GPU has one.
+
+        ``layout`` says what their number comes from.
+        """
+        if number % self.nodes:
+            raise ConfigError(
+                f"resources.nodes={self.nodes}: a divisor of {layout} = {number} processes"
+            )
+        each = number // self.nodes
+        if self.gpus_per_node and each != self.gpus_per_node:
+            raise ConfigError(
+                f"resources.gpus_per_node={self.gpus_per_node}: {each}, one for each process of a node"
+            )
+
 
 class Runtime(Enum):
     """What opens a container image on the nodes."""

@@ -78,17 +78,18 @@ def run_job(home: str | Path, phase: str, rank: int, requeue: bool = False) -> N
     except Interrupted as interrupted:
         print(f"{Path(home).name}: {interrupted}", file=sys.stderr, flush=True)
         wanted = requeue and interrupted.warned
-        if not _is_first(home) or (wanted and scheduler.requeue(attempts.job_key())):
+        if _leaves_last(home) or (wanted and scheduler.requeue(attempts.job_key())):
             time.sleep(LAST_S)
         sys.exit(INTERRUPTED)
     except Exception:
-        if not _is_first(home):
+        if _leaves_last(home):
             time.sleep(LAST_S)
         raise
 
 
-def _is_first(home: str | Path) -> bool:
-    return process_index(_order(Path(home))["processes"]) == 0
+def _leaves_last(home: str | Path) -> bool:
+    """With the first process that leaves Slurm ends all of them, and process 0 has something to write down."""
+    return bool(attempts.job_key()) and process_index(_order(Path(home))["processes"]) > 0
 
 
 def _signals_of_a_job() -> None:

@@ -278,8 +278,8 @@ def simulate():
     ):
         import pyarrow as pa
 
-        from llmhpc.evals.runs import Run
-        from llmhpc.evals.uncertainty import Part, ratio_error
+        from llmhpc.evals.judging.runs import Run
+        from llmhpc.evals.judging.uncertainty import Part, ratio_error
 
         scores, rows = [], []
         for name, form in tasks:

@@ -39,11 +39,12 @@ class Meter:
 
 def ours(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter) -> dict[str, Any]:
     """llmhpc as the evaluate stage does it, the writing of files left out."""
-    from llmhpc.evals import engine
+    from llmhpc.evals.models import engine
 
     engine.prepare()
-    from llmhpc.evals import answering, metrics
+    from llmhpc.evals import answering
     from llmhpc.evals.items import Asked, Form, Item
+    from llmhpc.evals.judging import metrics
 
     rows = _read(questions)
     scoring = _scoring(model, batch)
@@ -69,7 +70,7 @@ def ours(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter) 
 
 def texts(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter) -> dict[str, Any]:
     """Log-likelihood of the questions as whole texts, and the same by a plain loop over windows."""
-    from llmhpc.evals import engine
+    from llmhpc.evals.models import engine
 
     engine.prepare()
     import torch
@@ -98,10 +99,10 @@ def texts(model: Path, questions: Path, scratch: Path, batch: int, meter: Meter)
 
 
 def _scoring(model: Path, batch: int) -> Any:
-    from llmhpc.evals import exports
-    from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.scoring import Scorer
-    from llmhpc.evals.writing import Writer
+    from llmhpc.evals.models import exports
+    from llmhpc.evals.models.model import ScoringModel
+    from llmhpc.evals.models.scoring import Scorer
+    from llmhpc.evals.models.writing import Writer
 
     checkpoint = exports.load(exports.Export(0, 0, "model", model))
     scorer = Scorer(checkpoint.model, checkpoint.max_length, batch)
@@ -112,7 +113,7 @@ def lighteval(
     model: Path, questions: Path, scratch: Path, batch: int, meter: Meter
 ) -> dict[str, Any]:
     """lighteval's own transformers back end through its pipeline."""
-    from llmhpc.evals import engine
+    from llmhpc.evals.models import engine
 
     engine.prepare_pipeline(scratch)
     from types import ModuleType

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llmhpc.evals import exports
 from llmhpc.evals.items import Asked, Form, Item
+from llmhpc.evals.models import exports
 from llmhpc.files import read_json, write_json
 
 if TYPE_CHECKING:
     from lighteval.models.model_output import ModelResponse
     from lighteval.tasks.requests import Doc
 
-    from llmhpc.evals.model import ScoringModel
+    from llmhpc.evals.models.model import ScoringModel
 
 
 class Answer(NamedTuple):

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmhpc.errors import ArtifactError, ConfigError
-from llmhpc.evals import answering, exports, items, letters
+from llmhpc.evals import answering, items
 from llmhpc.evals import tasks as tasks_of
 from llmhpc.evals.items import Asked
+from llmhpc.evals.judging import letters
+from llmhpc.evals.models import exports
 from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 if TYPE_CHECKING:
-    from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.places import Place
+    from llmhpc.evals.models.model import ScoringModel
+    from llmhpc.evals.models.places import Place
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 SCORES, DOMAINS = "scores.jsonl", "domains.jsonl"
@@ -116,11 +118,11 @@ def score(
 def _opened(
     export: exports.Export, kept: Path, batch_tokens: int, place: "Place"
 ) -> "Iterator[ScoringModel]":
-    from llmhpc.evals import engine
+    from llmhpc.evals.models import engine
 
     engine.prepare()
-    from llmhpc.evals.model import ScoringModel
-    from llmhpc.evals.recorded import RecordedScorer, RecordedWriter, Records
+    from llmhpc.evals.models.model import ScoringModel
+    from llmhpc.evals.models.recorded import RecordedScorer, RecordedWriter, Records
 
     records = Records(kept / "batches", place)
     try:
@@ -141,10 +143,10 @@ def gather(
     Raises:
         ArtifactError: an answer is not there.
     """
-    from llmhpc.evals import engine
+    from llmhpc.evals.models import engine
 
     engine.prepare()
-    from llmhpc.evals import scores
+    from llmhpc.evals.judging import scores
 
     lines: list[dict[str, Any]] = []
     domains: list[dict[str, Any]] = []
@@ -165,7 +167,7 @@ def gather(
 
 
 def _judged(export: exports.Export, asked: list[Asked], kept: Path) -> Iterator[Any]:
-    from llmhpc.evals.scores import Judged
+    from llmhpc.evals.judging.scores import Judged
 
     for every in asked:
         path = answering.path_of(kept, export, every)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from llmhpc.config import Resources
-from llmhpc.evals.exports import Export, load
 from llmhpc.evals.items import Writing
-from llmhpc.evals.places import taken
-from llmhpc.evals.scoring import Pair, Scorer
-from llmhpc.evals.writing import Writer
+from llmhpc.evals.models.exports import Export, load
+from llmhpc.evals.models.places import taken
+from llmhpc.evals.models.scoring import Pair, Scorer
+from llmhpc.evals.models.writing import Writer
 
 SHOTS = tuple(
     range(20, 60)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmhpc.errors import ArtifactError, ConfigError
-from llmhpc.evals import exports
+from llmhpc.evals.models import exports
 from llmhpc.evals.tasks import continuation, heldout, pairs
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task

@@ -4,7 +4,7 @@ import re
 import pytest
 from markupsafe import escape
 
-from llmhpc.evals import calibration, forms, signal, verdict
+from llmhpc.evals.judging import calibration, forms, signal, verdict
 from llmhpc.report.page import render
 from llmhpc.report.upstream import gather
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmhpc.errors import ConfigError
-from llmhpc.evals import questions
 from llmhpc.evals.items import Asked, Form
-from llmhpc.evals.prompts import Parts, Template, maker
-from llmhpc.evals.rows import Row
+from llmhpc.evals.material import questions
+from llmhpc.evals.material.prompts import Parts, Template, maker
+from llmhpc.evals.material.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Data, Shown
 

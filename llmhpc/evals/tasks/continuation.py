@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError, StageError
-from llmhpc.evals import fours
-from llmhpc.evals.fours import Stretch
-from llmhpc.evals.heldout import Document, read_documents
 from llmhpc.evals.items import Asked, Form, Item
-from llmhpc.evals.surprise import Surprise
+from llmhpc.evals.material import fours
+from llmhpc.evals.material.fours import Stretch
+from llmhpc.evals.material.heldout import Document, read_documents
+from llmhpc.evals.material.surprise import Surprise
 from llmhpc.evals.tasks import EvalTask, Material
 
 CANDIDATES = 8  # for each item: stretches among which those of one question are chosen

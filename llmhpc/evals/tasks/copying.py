@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
-from llmhpc.evals.heldout import read_documents
 from llmhpc.evals.items import Asked, Form, Item
+from llmhpc.evals.material.heldout import read_documents
 from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 WORD = re.compile(r"\b[a-z]{3,8}\b")

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from llmhpc.config import NOT_IDENTITY, at_least
 from llmhpc.errors import ConfigError
-from llmhpc.evals import hub, rowfiles
 from llmhpc.evals.items import picked
-from llmhpc.evals.rows import Row, expression, template
+from llmhpc.evals.material import hub, rowfiles
+from llmhpc.evals.material.rows import Row, expression, template
 from llmhpc.evals.tasks import EvalTask
 from llmhpc.files import sha256 as sha256_of
 

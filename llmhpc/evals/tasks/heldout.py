@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from llmhpc.config import at_least
-from llmhpc.evals.heldout import cut_to_budget, read_documents
 from llmhpc.evals.items import Asked, Form, Item
+from llmhpc.evals.material.heldout import cut_to_budget, read_documents
 from llmhpc.evals.tasks import EvalTask, Material
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmhpc.evals.items import Asked, Form, Item
-from llmhpc.evals.rows import Row
+from llmhpc.evals.material.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Data
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmhpc.config import at_least
-from llmhpc.evals import fours
-from llmhpc.evals.fours import Stretch
-from llmhpc.evals.heldout import Document, read_documents, read_training
 from llmhpc.evals.items import Asked, Form
+from llmhpc.evals.material import fours
+from llmhpc.evals.material.fours import Stretch
+from llmhpc.evals.material.heldout import Document, read_documents, read_training
 from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 WORD = r"[\w`](?:[\w`-]|\.(?=\w))*"

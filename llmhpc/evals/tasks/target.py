@@ -6,10 +6,10 @@ A row needs {"prompt", "target"}, the target with the white space that it begins
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmhpc.evals import questions
 from llmhpc.evals.items import Asked, Form
-from llmhpc.evals.questions import Question
-from llmhpc.evals.rows import Row
+from llmhpc.evals.material import questions
+from llmhpc.evals.material.questions import Question
+from llmhpc.evals.material.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Shown
 

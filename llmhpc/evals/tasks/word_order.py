@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
-from llmhpc.evals.heldout import Document, read_documents
 from llmhpc.evals.items import Asked, Form, Item, picked
+from llmhpc.evals.material.heldout import Document, read_documents
 from llmhpc.evals.tasks import EvalTask, Material, NothingToAsk
 
 SENTENCE = re.compile(r"(?:^|(?<=[.!?]\s))[A-Z][^.!?\n]*[.!?](?=\s|$)", re.MULTILINE)

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from llmhpc.config import at_least
 from llmhpc.errors import ConfigError
-from llmhpc.evals import questions
 from llmhpc.evals.items import Asked, Form, Writing
-from llmhpc.evals.questions import Question
-from llmhpc.evals.rows import Row
+from llmhpc.evals.material import questions
+from llmhpc.evals.material.questions import Question
+from llmhpc.evals.material.rows import Row
 from llmhpc.evals.tasks import Material
 from llmhpc.evals.tasks.data import Data, Shown
 

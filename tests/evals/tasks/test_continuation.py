@@ -3,8 +3,8 @@ import random
 import pytest
 
 from llmhpc.errors import StageError
-from llmhpc.evals.heldout import Document
-from llmhpc.evals.surprise import Surprise
+from llmhpc.evals.material.heldout import Document
+from llmhpc.evals.material.surprise import Surprise
 from llmhpc.evals.tasks.continuation import Config, make_items
 
 SENTENCES = [

@@ -1,0 +1,1 @@
+"""What answers are worth: metrics, errors, the signal of tasks, verdicts on data, the best checkpoint."""

@@ -1,0 +1,1 @@
+"""What questions are made of: rows of data sets, documents, prompts."""
