@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -63,9 +64,14 @@ class Display:
 
 
 def results(steps: list[Step]) -> list[str]:
-    """The lines that name what a person will look at: verdicts, the report, the final checkpoint."""
-    lines = []
+    """The lines that name what a person will look at: verdicts, the report, the final checkpoint.
+
+    Remarks come first."""
+    remarks, lines = [], []
     for step in steps:
+        manifest = read_json(step.out / "manifest.json") or {"counts": {}}
+        if said := remark(manifest["counts"]):
+            remarks.append(f"{step.out.name:16}  {said}")
         if exports := read_json(step.out / "exports.json"):
             what = "picked" if (step.out / "pick.json").exists() else "final"
             lines.append(f"{f'{what} checkpoint':16}  {step.out / exports[-1]['path']}")
@@ -73,4 +79,13 @@ def results(steps: list[Step]) -> list[str]:
             lines.append(f"verdict           {pair['sentence']}")
         if (step.out / "report.html").exists():
             lines.append(f"report            {step.out / 'report.html'}")
-    return lines
+    return remarks + lines
+
+
+def remark(counts: dict[str, Any]) -> str:
+    """What a person should know of a step that is done; "" for most."""
+    if lost := counts.get("prompts_truncated"):
+        return (
+            f"{lost:,} prompts lost their beginning, as they are longer than the model's positions"
+        )
+    return ""

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from llmhpc import scheduler
 from llmhpc import step as node
-from llmhpc.display import STYLES
+from llmhpc.display import STYLES, remark
 from llmhpc.errors import ConfigError, StageError, denied_in_one_line
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, claim, ledger, runs
@@ -40,7 +40,8 @@ def rows(launch: Path) -> list[dict[str, Any]]:
         points = (
             own if len(own) < len(record["points"]) else []
         )  # of a sweep, where not shared by all
-        found.append(_row(step["name"], home, queue) | {"points": points})
+        copy = {"points": points, "seed": step.get("seed")}  # a seed where there are several
+        found.append(_row(step["name"], home, queue) | copy)
     return found
 
 
@@ -86,8 +87,12 @@ def _table(found: list[dict[str, Any]], said: list[str]) -> Table:
     for row in found:
         cost = ledger.Cost(**row["cost"])
         failed = f" ({cost.failed} failed)" if cost.failed else ""
-        note = f"[{'; '.join(row['points'])}] " if row["points"] else ""
+        seed = [] if row["seed"] is None else [f"seed {row['seed']}"]
+        which = "; ".join([*row["points"], *seed])
+        note = f"[{which}] " if which else ""
         note += row["note"] or row["out"]
+        if remarkable := remark(row["counts"] or {}):
+            note += f"\n{remarkable}"
         if row["state"] == FAILED:
             note += f"\nlog: {row['log'] or Path(row['out']) / artifact.LOGS}"
         table.add_row(

@@ -34,17 +34,32 @@ def write(points: dict[str, Config], steps: list[Step]) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = root / LAUNCHES / f"{stamp}-{os.getpid()}-{first.name}.json"
     made = {label: {step.out for step in plan(cfg)} for label, cfg in points.items()}
+    copies = {out: seed for cfg in points.values() for out, seed in _seeds(cfg).items()}
     record = {
         "name": first.name,
         "time": time.time(),
         "points": settings,
         "steps": [
-            {"name": s.name, "out": str(s.out), "points": [p for p in made if s.out in made[p]]}
+            {
+                "name": s.name,
+                "out": str(s.out),
+                "points": [p for p in made if s.out in made[p]],
+                "seed": copies.get(s.out),
+            }
             for s in steps
         ],
     }
     write_json(path, record)
     return path
+
+
+def _seeds(cfg: Config) -> dict[Path, int]:
+    """The steps that one run makes several times -> the seed that each copy stands for."""
+    homes: dict[str, list[Path]] = {}
+    for step in plan(cfg):
+        homes.setdefault(step.name, []).append(step.out)
+    several = [copies for copies in homes.values() if len(copies) > 1]
+    return {out: cfg.seed + number for copies in several for number, out in enumerate(copies)}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -102,11 +117,17 @@ def home_of(root: Path, words: str, step: str) -> Path:
     if (Path(step) / STEP).exists():
         return Path(step).absolute()
     entries = read(find(root, words))["steps"]
-    found = [Path(e["out"]) for e in entries if step in (e["name"], Path(e["out"]).name)]
+    found = [e for e in entries if step in (e["name"], Path(e["out"]).name)]
     if len(found) == 1:
-        return found[0]
-    several = ", ".join(home.name for home in found)
+        return Path(found[0]["out"])
+    several = ", ".join(Path(e["out"]).name + _copy(e) for e in found)
     names = ", ".join(dict.fromkeys(entry["name"] for entry in entries))
     raise ConfigError(
         f"step {step}: " + (f"one of {several}" if found else f"this run has {names}")
     )
+
+
+def _copy(entry: dict[str, Any]) -> str:
+    """Which copy of a step it is, where there are several."""
+    seed = entry.get("seed")
+    return "" if seed is None else f" (seed {seed})"

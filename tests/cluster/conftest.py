@@ -64,9 +64,12 @@ class User:
         return done.stdout
 
     def status(self) -> dict[str, dict]:
+        """The row of each step by its name, or by its directory's where several have one name."""
+        rows = json.loads(self.python("status", self.root, "--json").stdout)
+        names = [row["name"] for row in rows]
         return {
-            row["name"]: row
-            for row in json.loads(self.python("status", self.root, "--json").stdout)
+            n if names.count(n) == 1 else Path(r["out"]).name: r
+            for n, r in zip(names, rows, strict=True)
         }
 
     def settled(self) -> dict[str, dict]:

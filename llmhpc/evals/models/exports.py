@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NEEDED = ("config.json", "tokenizer.json")
+INDEX = "model.safetensors.index.json"  # of weights in several files
 
 
 class Export(NamedTuple):
@@ -37,21 +38,38 @@ def find_exports(train: Path) -> list[Export]:
     """The exports that ``train``/exports.json lists, by rising step.
 
     Raises:
-        ArtifactError: no list, an empty one, or an export without one of its files.
+        ArtifactError: no list, an empty one, or an export without one of its files, or with one that was cut.
     """
     listed: list[dict[str, Any]] | None = read_json(train / "exports.json")
     if not listed:
         raise ArtifactError(f"{train / 'exports.json'}: lists no exported checkpoint")
     exports = [Export(e["step"], e["tokens"], e["path"], train / e["path"]) for e in listed]
     for export in exports:
-        missing = [name for name in NEEDED if not (export.folder / name).is_file()]
-        if not any(export.folder.glob("*.safetensors")):
-            missing.append("*.safetensors")
-        if missing:
+        needed = (*NEEDED, *_parts(export.folder))
+        if missing := [name for name in needed if not (export.folder / name).is_file()]:
             raise ArtifactError(
                 f"{export.folder}: no {', '.join(missing)}; the export is not whole"
             )
+        for path in sorted(export.folder.glob("*.safetensors")):
+            _check_size(path)
     return sorted(exports)
+
+
+def _parts(folder: Path) -> set[str]:
+    """The names of the files of weights."""
+    index = read_json(folder / INDEX)
+    return set(index["weight_map"].values()) if index else {"model.safetensors"}
+
+
+def _check_size(path: Path) -> None:
+    """Raise ArtifactError if a file of weights is not as long as its head says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np"):
+            pass
+    except SafetensorError as error:
+        raise ArtifactError(f"{path}: {error}; the export is not whole") from None
 
 
 def load(export: Export, tp: int = 1) -> Checkpoint:
@@ -63,7 +81,7 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
             parallelism): those of the world of torch.distributed, which was joined before.
 
     Raises:
-        ArtifactError: the export does not say how long its contexts are, or how a document begins.
+        ArtifactError: weights are missing, or the export does not say how long its contexts are, or how a document begins.
         StageError: the model cannot be cut in ``tp`` parts.
     """
     import torch
@@ -76,7 +94,11 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
 
         _check_cut(AutoConfig.from_pretrained(export.folder, local_files_only=True), tp)
         settings["distributed_config"] = DistributedConfig(tp_size=tp)
-    model = AutoModelForCausalLM.from_pretrained(export.folder, local_files_only=True, **settings)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        export.folder, local_files_only=True, output_loading_info=True, **settings
+    )
+    model: PreTrainedModel = loaded[0]
+    _check_loaded(export.folder, loaded[1])
     tokenizer = AutoTokenizer.from_pretrained(export.folder, local_files_only=True)
     max_length = getattr(model.config, "max_position_embeddings", None)
     if not max_length:
@@ -90,6 +112,14 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
     # the rest is advice for talking, such as a penalty for repetition
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return Checkpoint(model.eval(), tokenizer, max_length, weights_hash(export.folder))
+
+
+def _check_loaded(folder: Path, found: dict[str, Any]) -> None:
+    """transformers would go on with chance weights."""
+    for wrong in ("missing_keys", "mismatched_keys"):
+        if names := sorted(map(str, found[wrong])):
+            some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            raise ArtifactError(f"{folder}: the weights have {wrong.replace('_', ' ')}, {some}")
 
 
 def _check_cut(config: Any, tp: int) -> None:

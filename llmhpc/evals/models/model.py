@@ -60,6 +60,9 @@ class ScoringModel(LightevalModel):
         The token counts are the true ones (lighteval's own backend pads them, which turns the token norm
         into no norm), and where a document has an unconditioned query the likelihoods without context
         are appended, where the PMI norm reads them.
+
+        Raises:
+            StageError: a choice is empty, or longer than the model.
         """
         pairs: list[Pair] = []
         responses = []
@@ -74,10 +77,19 @@ class ScoringModel(LightevalModel):
                 for context, choice in zip(contexts, choices, strict=True)
             ]
             contexts, choices = encoded[0]
+            self._check_lengths(doc, choices)
             response = ModelResponse(input_tokens=contexts[0], output_tokens=choices)
             response.logprobs = [0.0] * (len(choices) * len(encoded))
             responses.append(response)
         return self._fill(pairs, responses)
+
+    def _check_lengths(self, doc: Doc, choices: list[list[int]]) -> None:
+        for text, tokens in zip(doc.choices, choices, strict=True):
+            if not 0 < len(tokens) <= self.max_length:
+                raise StageError(
+                    f"task {doc.task_name}: a choice of {len(tokens)} tokens, {text[:40]!r}: "
+                    f"1 to {self.max_length}, the model's positions"
+                )
 
     def _encoded(
         self, query: str, choices: list[str], leads: Sequence[str] | None = None
