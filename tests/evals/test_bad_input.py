@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from llmhpc.display import remark
 from llmhpc.errors import ArtifactError, StageError
-from llmhpc.evals import exports
 from llmhpc.evals.items import Form
+from llmhpc.evals.models import exports
 from llmhpc.evals.tasks import choice
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task
