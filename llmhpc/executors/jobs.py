@@ -68,6 +68,8 @@ class Submitter:
     def look(self, homes: list[str]) -> str:
         """The job of a look at what the steps can show so far."""
         executor = self._task_executor(Phase(artifact.PREVIEW, 1), [])
+        gpus = {"gpus_per_node": 1} if self.step.stage.resources.gpus_per_node else {}
+        executor.update_parameters(nodes=1, tasks_per_node=1, **gpus)  # it is one process's
         return executor.submit(node.preview_all, homes).job_id
 
     def _phase(self, phase: Phase, ranks: list[int], after: list[str]) -> str:

@@ -27,6 +27,7 @@ def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(
     user.has_data_of(uncut[0])
     words = [o for o in tiny if "schedule.steps" not in o and "checkpoint_every" not in o]
     words += ["stages.train.schedule.steps=800", "stages.train.checkpoint_every=100"]
+    words += ["stages.evaluate.dp=2"]  # a look is one process's all the same
     user.launch(*words)
     user.wait_for(lambda: list(user.root.glob("train-*/exports.json")))
     (attempt,) = user.root.glob("train-*/attempts/main-*.json")
@@ -45,6 +46,8 @@ def test_a_tick_has_checkpoints_scored_and_the_page_made_while_training_goes_on(
         first = (evaluate / "preview" / "scores.jsonl").read_text()
         assert "Not whole yet" in (report / "preview" / "report.html").read_text()
         rows = user.status()
+        (log,) = evaluate.glob("logs/*/*_log.out")
+        assert "global_rank=0(1)" in log.read_text()
         assert (rows["evaluate"]["state"], rows["report"]["state"]) == ("queued", "queued")
         assert rows["report"]["note"] == f"so far: {report}/preview"
 
