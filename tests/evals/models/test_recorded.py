@@ -131,7 +131,8 @@ def test_what_a_kill_left_half_written_is_done_again(
 @pytest.fixture
 def home(tasks, untrained_step, tokens_step, tmp_path):
     """A step that was ordered, of inputs that are whole."""
-    inputs = {"model": tmp_path / "train", "tokens": tmp_path / "tokens"}
+    # the model's name, which is that of its folder, is in the files for model cards
+    inputs = {"model": tmp_path / untrained_step.name, "tokens": tmp_path / "tokens"}
     for made, path in zip((untrained_step, tokens_step), inputs.values(), strict=True):
         shutil.copytree(made, path)
         (path / artifact.MANIFEST).write_text("{}")
