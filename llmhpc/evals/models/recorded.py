@@ -14,11 +14,13 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from llmhpc.errors import ArtifactError
 from llmhpc.evals.items import Writing
 from llmhpc.evals.models.places import Place
 from llmhpc.evals.models.scoring import Pair, Score, Scorer
 from llmhpc.evals.models.writing import Row, Writer
 
+SEEN_WITHIN_S = 60
 Progress = Callable[[float], None]  # the fraction done
 
 
@@ -68,7 +70,19 @@ class Records:
         self.place.meet(f"{self.folder.parent.name}: batches {self._calls} are done")
         wanted = {batch.hash for batch in batches}
         self.known |= wanted
-        return {key: found for key, found in self._read().items() if key in wanted}
+        return self._seen(wanted)
+
+    def _seen(self, wanted: set[str]) -> dict[str, list[Any]]:
+        """What all copies found; on a shared file system the files of another node can be seen late."""
+        deadline = time.monotonic() + SEEN_WITHIN_S
+        while missing := wanted - (found := self._read()).keys():
+            if time.monotonic() > deadline:
+                raise ArtifactError(
+                    f"{self.folder}: {len(missing)} batches of other processes are not to be seen there"
+                    f" after {SEEN_WITHIN_S} s"
+                )
+            time.sleep(1)
+        return {key: values for key, values in found.items() if key in wanted}
 
     def close(self) -> None:
         """Close the file of this process."""

@@ -131,10 +131,10 @@ def test_what_a_kill_left_half_written_is_done_again(
 @pytest.fixture
 def home(tasks, untrained_step, tokens_step, tmp_path):
     """A step that was ordered, of inputs that are whole."""
-    made = {"model": untrained_step, "tokens": tokens_step}
-    inputs = {role: tmp_path / path.name for role, path in made.items()}
-    for role, path in inputs.items():
-        shutil.copytree(made[role], path)
+    # the model's name, which is that of its folder, is in the files for model cards
+    inputs = {"model": tmp_path / untrained_step.name, "tokens": tmp_path / "tokens"}
+    for made, path in zip((untrained_step, tokens_step), inputs.values(), strict=True):
+        shutil.copytree(made, path)
         (path / artifact.MANIFEST).write_text("{}")
     stage = Config(tasks=tasks, batch_tokens=BATCH_TOKENS)
     marks = {role: path.name for role, path in inputs.items()}
