@@ -9,6 +9,7 @@ import pytest
 
 from llmhpc.config import Finding
 from llmhpc.errors import ArtifactError, ConfigError
+from llmhpc.evals.tasks import grammar
 from llmhpc.files import read_json
 from llmhpc.jobs.evaluate import Config as Evaluate
 from llmhpc.jobs.tokenize import Config as Tokenize
@@ -173,4 +174,6 @@ def test_a_step_of_the_same_run_is_checked_before_it_is_there(step, message, run
 def test_only_a_training_can_be_gone_on_from(runs):
     needs = {"tokens": "tokenize", "tokenizer": "tokenizer", "start": "evaluate"}
     with pytest.raises(ConfigError, match=r"needs\.start=evaluate: a train step, it is of kind ev"):
-        played(runs.settings(needs=needs), lambda model: Evaluate())
+        played(
+            runs.settings(needs=needs), lambda model: Evaluate(tasks={"grammar": grammar.Config()})
+        )

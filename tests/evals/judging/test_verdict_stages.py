@@ -2,8 +2,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from llmhpc.config import Stage
 from llmhpc.display import results
@@ -90,8 +92,9 @@ def model(tmp_path):
     for step in range(100, 600, 100):
         folder = home / f"exports/{step:06d}"
         folder.mkdir(parents=True)
-        for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        for name in ("config.json", "tokenizer.json"):
             (folder / name).write_text(f"{name} {step}")
+        save_file({"weight": np.array([step])}, folder / "model.safetensors")
         listed.append({"step": step, "tokens": step * 10_000, "path": f"exports/{step:06d}"})
     (home / "exports.json").write_text(json.dumps(listed))
     return home

@@ -213,5 +213,5 @@ def test_an_export_that_is_not_whole_is_named(tmp_path):
     (tmp_path / "exports" / "7" / "config.json").write_text("{}")
     listing = '[{"step": 7, "tokens": 70, "path": "exports/7"}]'
     (tmp_path / "exports.json").write_text(listing)
-    with pytest.raises(ArtifactError, match=r"exports/7: no tokenizer.json, \*.safetensors"):
+    with pytest.raises(ArtifactError, match=r"exports/7: no tokenizer.json, model.safetensors"):
         exports.find_exports(tmp_path)
