@@ -59,7 +59,7 @@ def dry_run(environment, root, *overrides):
         (["stages.train.resources.gpus_per_node=2"], "gpus_per_node=2 fit no node of cpu"),
         (["cluster.partition=shared", "cluster.qos=low"], "cluster.qos=low: partition shared takes normal,high"),
         (["cluster.partition=shared", "cluster.account=me"], "cluster.account=me: partition shared takes lab"),
-        (["stages.filter.ranks=100"], "stages.*.ranks: 167 jobs in all, MaxJobCount of the site is 100; fewer ranks,"),
+        (["stages.filter.ranks=100"], "stages.*.ranks: 170 jobs in all, MaxJobCount of the site is 100; fewer ranks,"),
     ],
 )  # fmt: skip
 def test_what_the_site_does_not_take(overrides, message, slurm, tmp_path):
@@ -128,5 +128,5 @@ def test_an_account_that_takes_fewer_jobs(cluster_with, tmp_path):
         result = dry_run(environment, tmp_path, "cluster.account=lab")
     assert result.returncode == 2
     assert result.stderr.startswith(
-        "llmhpc: stages.*.ranks: 71 jobs in all, MaxSubmit of your account is 20; fewer ranks,"
+        "llmhpc: stages.*.ranks: 74 jobs in all, MaxSubmit of your account is 20; fewer ranks,"
     )
