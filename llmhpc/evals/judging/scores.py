@@ -95,7 +95,7 @@ class Judged:
         return share and Part(item.document or item.id, item.group or item.id, *share)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row of items/<step>.parquet for each item; see ``SCHEMA``."""
+        """A row of items/<step>.parquet for each item; see ``write_items``."""
         return [self._record(place) for place in range(len(self.docs))]
 
     def _record(self, place: int) -> dict[str, Any]:
@@ -166,16 +166,6 @@ def write_items(path: Path, records: list[dict[str, Any]]) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
-
-
-def summary(lines: Iterable[Mapping[str, Any]]) -> str:
-    """The headlines of one checkpoint in a few words."""
-    parts = []
-    for line in lines:
-        if line["headline"]:
-            error = f" ± {line['stderr']:.2f}" if line["stderr"] and line["chance"] else ""
-            parts.append(f"{line['task']} {line['value']:.2f}{error}")
-    return ", ".join(parts)
 
 
 def write_checkpoint(path: Path, export: Export, lines: Iterable[Mapping[str, Any]]) -> None:

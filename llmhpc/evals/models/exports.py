@@ -31,7 +31,6 @@ class Checkpoint(NamedTuple):
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     max_length: int  # positions
-    weights: str  # hash of the weights
 
 
 def find_exports(train: Path) -> list[Export]:
@@ -111,7 +110,7 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
         model.to("cuda" if gpu else "cpu")  # type: ignore[arg-type]
     # the rest is advice for talking, such as a penalty for repetition
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-    return Checkpoint(model.eval(), tokenizer, max_length, weights_hash(export.folder))
+    return Checkpoint(model.eval(), tokenizer, max_length)
 
 
 def _check_loaded(folder: Path, found: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ class ScoringModel(LightevalModel):
     """One checkpoint, which scores texts and writes them.
 
     Args:
-        checkpoint: model, tokenizer and the hash of the weights.
+        checkpoint: model and tokenizer.
         scorer: scores pairs of token ids with that model.
         writer: writes behind prompts with it.
         progress: called with the number of documents done, of those that one call asks for.

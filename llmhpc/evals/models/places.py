@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
 
 from llmhpc import processes
@@ -38,11 +37,6 @@ class Place:
     tp_rank: int
     tp: int
     process: processes.Place
-
-    @property
-    def device(self) -> torch.device:
-        """What this process computes on."""
-        return self.process.device
 
     @property
     def writes(self) -> bool:

@@ -136,7 +136,7 @@ def test_an_error_of_one_s_own_stays_what_it_is(tmp_path):
     with pytest.raises(ValueError, match="mine"), places.taken(1, 1, Resources(), tmp_path):
         raise ValueError("mine")
     with places.taken(1, 1, Resources(), tmp_path) as place:
-        assert (place.dp_rank, place.tp_rank, place.device.type) == (0, 0, "cpu")
+        assert (place.dp_rank, place.tp_rank, place.process.device.type) == (0, 0, "cpu")
 
 
 @pytest.mark.parametrize(
