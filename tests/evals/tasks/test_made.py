@@ -9,6 +9,7 @@ import zstandard
 
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals.items import Form, Item
+from llmhpc.evals.material.heldout import read_documents
 from llmhpc.evals.tasks import (
     Material,
     NothingToAsk,
@@ -106,7 +107,10 @@ def test_too_few_words_for_lists_are_said(tmp_path):
 
 
 def test_a_pair_differs_by_two_words_that_change_places(material):
+    texts = {document.id: document.text for document in read_documents(material.heldout)}
     for item in items(word_order.Config(), material):
+        assert right(item) in texts[item.document]
+        assert item.choices[1 - item.gold[0]] not in texts[item.document]
         wrong = item.choices[1 - item.gold[0]].split(" ")
         words = right(item).split(" ")
         places = [
