@@ -1,6 +1,6 @@
-"""What the engine really allocates: prints the peak of this process's tensors in bytes.
+"""What the engine really allocates: writes the peak of this process's tensors in bytes.
 
-    python peak_memory.py SETTINGS    as JSON; one process, or one of those that torchrun starts
+    python peak_memory.py SETTINGS FOLDER    settings as JSON; one process, or one of those that torchrun starts
 
 torch's profiler reports every allocation and release of the CPU's allocator, to the byte. The resident set would also
 have what malloc keeps for later.
@@ -27,7 +27,7 @@ STEPS = 2  # Adam's moments are there from the end of the first on
 
 
 def main() -> None:
-    settings = json.loads(sys.argv[1])
+    settings, peaks = json.loads(sys.argv[1]), Path(sys.argv[2])
     model = revive(Model, settings["model"])
     parallel = revive(Parallel, settings["parallel"])
     schedule = revive(Schedule, settings["schedule"])
@@ -46,7 +46,9 @@ def main() -> None:
             engine.step([row] * schedule.accumulation(parallel), 1e-3)
     events = [e for e in memory.profiler.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
-    print("peak", max(np.cumsum([event.nbytes() for event in events])))
+    peak = max(np.cumsum([event.nbytes() for event in events]))
+    # a file each: lines of several processes in one stream can run into each other
+    (peaks / str(place.rank)).write_text(str(peak))
 
 
 if __name__ == "__main__":

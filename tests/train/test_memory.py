@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +54,12 @@ def peak(model, parallel, schedule):
     start = [sys.executable]
     if count > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    done = subprocess.run(
-        [*start, str(PROBE), json.dumps(settings)],
-        check=True, capture_output=True, text=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    peaks = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [*start, str(PROBE), json.dumps(settings), folder],
+            check=True, capture_output=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        peaks = [float(path.read_text()) for path in Path(folder).iterdir()]
     assert len(peaks) == count
     return max(peaks)
 
