@@ -117,6 +117,7 @@ def run(cfg: Config, inputs: dict[str, Path], out: Path, task: Task) -> dict[str
             evaluation.score(
                 mine,
                 kept,
+                task.home.parent,
                 cfg.batch_tokens,
                 place,
                 lambda done, total, note: task.progress(done, total, "items", note),

@@ -1,4 +1,4 @@
-"""What a checkpoint answers to all items of one task, on disk for good: nothing is asked twice of the same weights."""
+"""What a checkpoint answers to all items of one task, on disk: nothing is asked twice of the same weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,26 +26,35 @@ class Answer(NamedTuple):
     texts: list[str]  # what the model wrote
 
 
+class Answers(NamedTuple):
+    """To all items of one task in one form."""
+
+    device: str  # that the model was on: a GPU computes in the export's own type
+    by_item: dict[str, Answer]
+
+
 def folder_of(kept: Path, export: exports.Export) -> Path:
     """Where what an export said is kept; its name follows the weights."""
-    return kept / f"{export.step:06d}-{exports.weights_hash(export.folder)}"
+    return kept / f"{export.step:06d}-{exports.content_hash(export.folder)}"
 
 
 def path_of(kept: Path, export: exports.Export, asked: Asked) -> Path:
     """Where the answers of an export to a task are kept; the name follows the items, too."""
-    return folder_of(kept, export) / f"{asked.task}.{asked.form.value}-{asked.hash}.json"
+    return folder_of(kept, export) / f"{asked.name}-{asked.hash}.json"
 
 
-def read(path: Path) -> dict[str, Answer] | None:
-    """Answers by item; None if they are not there."""
+def read(path: Path) -> Answers | None:
+    """What ``write`` left; None if it is not there."""
     found = read_json(path)
-    return None if found is None else {item: Answer(*values) for item, values in found.items()}
+    if found is None:
+        return None
+    device, by_item = found
+    return Answers(device, {item: Answer(*values) for item, values in by_item.items()})
 
 
-def write(path: Path, items: list[Item], responses: "list[ModelResponse]") -> None:
+def write(path: Path, answers: Answers) -> None:
     """Keep answers, by rename."""
-    pairs = zip(items, responses, strict=True)
-    write_json(path, {item.id: _answer(item, response) for item, response in pairs})
+    write_json(path, answers)
 
 
 def doc_of(asked: Asked, item: Item) -> "Doc":
@@ -77,6 +86,12 @@ def response_of(answer: Answer) -> "ModelResponse":
         truncated_tokens_count=answer.truncated,
         text=answer.texts,
     )
+
+
+def answers_of(items: list[Item], responses: "list[ModelResponse]", device: str) -> Answers:
+    """What the responses say, by item."""
+    pairs = zip(items, responses, strict=True)
+    return Answers(device, {item.id: _answer(item, response) for item, response in pairs})
 
 
 def respond(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmhpc.errors import ArtifactError, ConfigError
-from llmhpc.evals import answering, items
+from llmhpc.evals import answering, files, items
 from llmhpc.evals import tasks as tasks_of
+from llmhpc.evals.earlier import Earlier
 from llmhpc.evals.items import Asked
 from llmhpc.evals.judging import letters
 from llmhpc.evals.models import exports
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from llmhpc.evals.models.places import Place
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
-SCORES, DOMAINS = "scores.jsonl", "domains.jsonl"
 
 
 class Unit(NamedTuple):
@@ -80,28 +80,32 @@ def share(every: list[Unit], rank: int, ranks: int) -> list[Unit]:
 def score(
     mine: list[Unit],
     kept: Path,
+    root: Path,
     batch_tokens: int,
     place: "Place",
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> None:
     """Have the units answered that are not in ``kept``; a checkpoint is loaded only if one of its is not.
 
+    What a sealed step beside this one has answered is taken from there.
+
     Args:
         mine: by rising step.
         kept: folder of the answers.
+        root: folder of the steps.
         batch_tokens: positions of one batch; 0: as is best for the device.
         place: of this process; all processes of the step call this with the same units.
         progress: called with the items done, all items, and a note.
     """
     total = sum(unit.size for unit in mine)
-    paths = [answering.path_of(kept, unit.export, unit.asked) for unit in mine]
-    todo = [(unit, path) for unit, path in zip(mine, paths, strict=True) if not path.exists()]
-    done = total - sum(unit.size for unit, _ in todo)
-    place.meet("what is to be done is known")
-    for export, units_of in itertools.groupby(todo, lambda entry: entry[0].export):
+    todo = place.told("units", lambda: _not_answered(mine, kept, root))
+    done = total - sum(mine[number].size for number in todo)
+    for export, units_of in itertools.groupby(
+        (mine[number] for number in todo), lambda u: u.export
+    ):
         progress(done, total, f"step {export.step}, loading")
         with _opened(export, answering.folder_of(kept, export), batch_tokens, place) as model:
-            for unit, path in units_of:
+            for unit in units_of:
                 note = f"step {export.step}, {unit.asked.task}"
 
                 def tell(items: int, before: int = done, note: str = note) -> None:
@@ -109,9 +113,26 @@ def score(
 
                 responses = answering.respond(model, unit.asked, tell)
                 if place.first:
-                    answering.write(path, unit.asked.items, responses)
+                    found = answering.answers_of(unit.asked.items, responses, model.device)
+                    answering.write(answering.path_of(kept, export, unit.asked), found)
                 done += unit.size
                 progress(done, total, note)
+
+
+def _not_answered(mine: list[Unit], kept: Path, root: Path) -> list[int]:
+    """The places of the units that nobody has answered; what another step has comes to ``kept``."""
+    earlier: Earlier | None = None
+    todo = []
+    for number, unit in enumerate(mine):
+        path = answering.path_of(kept, unit.export, unit.asked)
+        if path.exists():
+            continue
+        earlier = earlier or Earlier(root)
+        if found := earlier.answers(unit.export, unit.asked):
+            answering.write(path, found)
+        else:
+            todo.append(number)
+    return todo
 
 
 @contextmanager
@@ -153,15 +174,15 @@ def gather(
     mine: list[dict[str, Any]] = []
     for export in found:
         judged = list(_judged(export, asked, kept))
-        mine = [line for each in judged for line in each.lines()]
+        mine = [line for each in judged for line in each.lines]
         records = [record for each in judged for record in each.records()]
         lines += mine
         domains += [line for each in judged for line in each.by_domain()]
-        scores.write_items(out / "items" / f"{export.step:06d}.parquet", records)
-        scores.write_checkpoint(out / "scores" / f"{export.step:06d}.json", export, mine)
-    scores.write_lines(out / SCORES, lines)
+        scores.write_items(files.items_of(out, export.step), records)
+        scores.write_checkpoint(files.scores_of(out, export.step), export, judged)
+    scores.write_lines(out / files.SCORES, lines)
     if domains:
-        scores.write_lines(out / DOMAINS, domains)
+        scores.write_lines(out / files.DOMAINS, domains)
     letters.write(out)
     return mine
 

@@ -95,6 +95,11 @@ class Asked(NamedTuple):
     writing: Writing = Writing()
 
     @property
+    def name(self) -> str:
+        """Of task and form."""
+        return f"{self.task}.{self.form.value}"
+
+    @property
     def hash(self) -> str:
         """Of all that the model sees, and of how it writes: 16 hex digits."""
         asked = json.dumps([[item.id, item.hash] for item in self.items] + [list(self.writing)])

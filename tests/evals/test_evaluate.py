@@ -13,6 +13,8 @@ import torch
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals.models import exports
 from llmhpc.evals.tasks import continuation, heldout, pairs
+from llmhpc.files import write_json
+from llmhpc.handoff import artifact, provenance
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task
 
@@ -29,10 +31,10 @@ KEYS = (
 )
 
 
-def evaluate(train: Path, tokens: Path, home: Path, **settings):
+def evaluate(train: Path, tokens: Path, home: Path, tasks=TASKS, **settings):
     out = home / "out"
     out.mkdir(parents=True)
-    cfg = Config(tasks=TASKS, **settings)
+    cfg = Config(tasks=tasks, **settings)
     task = Task(phase="main", rank=0, ranks=1, seed=0, home=home)
     return told(run(cfg, {"model": train, "tokens": tokens}, out, task), out)
 
@@ -128,7 +130,7 @@ def test_metrics_equal_the_values_computed_again_from_the_items(results):
         if line["metric"] in by_hand:
             again = accuracy(line["step"], by_hand[line["metric"]])
         else:
-            nats = sum(-item["logprobs"][0] for item in mine)
+            nats = -sum(sum(item["logprobs"]) for item in mine)  # of each window
             sizes = sum(item["bytes"][0] for item in mine)
             if line["metric"] == "bits_per_byte":
                 again = nats / math.log(2) / sizes
@@ -336,3 +338,80 @@ def test_scores_of_an_earlier_look_are_kept_and_change_nothing(
     *_, out = evaluate(train_step, tokens_step, home)
     assert scored == [str(train_step / listed[2]["path"])] * 2
     assert files_of(out) == files_of(results[3])
+
+
+@pytest.fixture
+def sealed_beside(results, tmp_path):
+    """A root in which a sealed step has the answers of ``results``."""
+    home = tmp_path / "evaluate-0"
+    shutil.copytree(results[3], home)
+    write_json(home / artifact.MANIFEST, {"versions": provenance.versions()})
+    return home
+
+
+def test_a_task_more_asks_only_its_own_items(
+    results, sealed_beside, train_step, tokens_step, tmp_path, monkeypatch
+):
+    from llmhpc.evals import answering
+
+    asked = []
+    real = answering.respond
+    monkeypatch.setattr(
+        answering,
+        "respond",
+        lambda model, unit, *rest: asked.append(unit.task) or real(model, unit, *rest),
+    )
+    more = TASKS | {"less": heldout.Config(bytes=3000)}
+    _, lines, items, out = evaluate(train_step, tokens_step, tmp_path / "evaluate-1", tasks=more)
+    assert asked == ["less"] * 3
+    assert [line for line in lines if line["task"] != "less"] == results[1]
+    assert [item for item in items if item["task"] != "less"] == results[2]
+    assert len(items) > len(results[2])
+    once_more = evaluate(train_step, tokens_step, tmp_path / "evaluate-2", tasks=more)[3]
+    assert asked == ["less"] * 6  # evaluate-1 is not sealed
+    assert files_of(once_more) == files_of(out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "not sealed": lambda home, train: (home / artifact.MANIFEST).unlink(),
+        "other packages": lambda home, train: write_json(
+            home / artifact.MANIFEST, {"versions": provenance.versions() | {"torch": "1.0"}}
+        ),
+        "another tokenizer": lambda home, train: (
+            (train / "exports" / STEPS[0] / "tokenizer.json").open("a").write(" ")
+        ),
+        "another shape": lambda home, train: (
+            (train / "exports" / STEPS[0] / "config.json").open("a").write(" ")
+        ),
+        "on a GPU": lambda home, train: replace_in(
+            home / "scores" / f"{STEPS[0]}.json", '"cpu"', '"cuda"'
+        ),
+        "other questions": lambda home, train: replace_in(
+            home / "scores" / f"{STEPS[0]}.json", '"hash": "', '"hash": "0'
+        ),
+    }.items(),
+    ids=lambda change: change[0],
+)
+def test_answers_are_not_taken_from(
+    change, sealed_beside, train_step, tokens_step, tmp_path, monkeypatch
+):
+    from llmhpc.evals import answering
+
+    def respond(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answering, "respond", respond)
+    train = tmp_path / "train"
+    shutil.copytree(train_step, train)
+    evaluate(train, tokens_step, tmp_path / "evaluate-1")  # nothing is asked
+    change[1](sealed_beside, train)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(train, tokens_step, tmp_path / "evaluate-2")
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmhpc.errors import ArtifactError
+from llmhpc.evals.files import ITEMS, SCORES
 
-SCORES, ITEMS = "scores.jsonl", "items"
 NAMES = ("item", "hash", "document", "group")
 COLUMNS = ("tokens", "task", "form", *NAMES, "y", "x")  # what answers() reads
 

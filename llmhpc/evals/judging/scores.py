@@ -3,14 +3,15 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmhpc.evals.answering import Answer, doc_of, response_of
+from llmhpc.evals.answering import Answers, doc_of, response_of
 from llmhpc.evals.items import Asked, Form
 from llmhpc.evals.judging import metrics
 from llmhpc.evals.judging.uncertainty import Part, ratio_error
-from llmhpc.evals.models.exports import Export
+from llmhpc.evals.models.exports import Export, content_hash
 
 
 class Judged:
@@ -19,12 +20,12 @@ class Judged:
     Args:
         export: the checkpoint.
         asked: the items, in the order of their records.
-        answers: by the items' ids.
+        answers: to all of them.
     """
 
-    def __init__(self, export: Export, asked: Asked, answers: Mapping[str, Answer]) -> None:
-        self.export, self.asked = export, asked
-        self.answers = [answers[item.id] for item in asked.items]
+    def __init__(self, export: Export, asked: Asked, answers: Answers) -> None:
+        self.export, self.asked, self.device = export, asked, answers.device
+        self.answers = [answers.by_item[item.id] for item in asked.items]
         self.docs = [doc_of(asked, item) for item in asked.items]
         self.responses = [response_of(answer) for answer in self.answers]
         has_alone = all(item.alone is not None for item in asked.items)
@@ -42,6 +43,7 @@ class Judged:
         """The metric that stands for the task."""
         return self.metrics[0].metric_name
 
+    @cached_property
     def lines(self) -> list[dict[str, Any]]:
         """A line of scores.jsonl for each metric, that of the headline first."""
         return [
@@ -114,11 +116,12 @@ class Judged:
             "group": item.group or item.id,
             "domain": item.domain,
             "gold": None if is_text or self.asked.form is Form.written else list(item.gold),
-            "logprobs": [math.fsum(answer.logprobs)] if is_text else answer.logprobs,
+            "logprobs": answer.logprobs,
             "unconditioned": answer.alone,
             "characters": [len(choice) for choice in item.choices],
             "bytes": [len(choice.encode()) for choice in item.choices],
             "tokens_scored": answer.tokens,
+            "greedy": answer.greedy,
             "truncated": answer.truncated,
             "texts": answer.texts,
             "prediction": chosen,
@@ -151,11 +154,13 @@ def write_items(path: Path, records: list[dict[str, Any]]) -> None:
             ("group", pa.string()),
             ("domain", pa.string()),
             ("gold", pa.list_(pa.int32())),  # null where nothing is chosen
-            ("logprobs", pa.list_(pa.float64())),  # nats; one for each choice, as the next four
+            # nats; one for each choice, as the next five, or for each of the windows of a text
+            ("logprobs", pa.list_(pa.float64())),
             ("unconditioned", pa.list_(pa.float64())),  # the same without the question, or empty
             ("characters", pa.list_(pa.int32())),
             ("bytes", pa.list_(pa.int32())),
             ("tokens_scored", pa.list_(pa.int32())),
+            ("greedy", pa.list_(pa.bool_())),  # the likeliest token each time gives the choice
             ("truncated", pa.int32()),  # tokens that the prompt lost to fit in the model
             ("texts", pa.list_(pa.string())),  # what the model wrote
             ("prediction", pa.int32()),
@@ -168,14 +173,15 @@ def write_items(path: Path, records: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
 
 
-def write_checkpoint(path: Path, export: Export, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write scores/<step>.json: the headline of each task and all its metrics."""
+def write_checkpoint(path: Path, export: Export, judged: Iterable[Judged]) -> None:
+    """Write scores/<step>.json: the headline of each task and all its metrics, and the hashes of model and questions."""
     tasks: dict[str, Any] = {}
-    for line in lines:
-        entry = tasks.setdefault(f"{line['task']}.{line['form']}", {"items": line["items"]})
-        if line["headline"]:
-            entry["headline"] = line["metric"]
-        entry[line["metric"]] = {key: line[key] for key in ("value", "stderr", "chance")}
+    for each in judged:
+        about = {"items": len(each.docs), "hash": each.asked.hash, "device": each.device}
+        entry = tasks[each.asked.name] = {**about, "headline": each.headline}
+        for line in each.lines:
+            entry[line["metric"]] = {key: line[key] for key in ("value", "stderr", "chance")}
     about = {"step": export.step, "tokens": export.tokens, "checkpoint": export.name}
+    about["hash"] = content_hash(export.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(about | {"tasks": tasks}, indent=1) + "\n")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmhpc.errors import ArtifactError, StageError
+from llmhpc.evals.models import engine
+from llmhpc.evals.models.deferred import Deferred
 from llmhpc.files import read_json, sha256
 
 if TYPE_CHECKING:
@@ -71,6 +73,13 @@ def _check_size(path: Path) -> None:
         raise ArtifactError(f"{path}: {error}; the export is not whole") from None
 
 
+def device() -> str:
+    """Where models are loaded: "cuda" or "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load(export: Export, tp: int = 1) -> Checkpoint:
     """The model in evaluation mode: on the GPU in the export's own type, else on CPU in float32.
 
@@ -84,10 +93,13 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
         StageError: the model cannot be cut in ``tp`` parts.
     """
     import torch
+
+    with engine.first_import("transformers.modeling_utils"), Deferred("scipy"):
+        import transformers.modeling_utils  # noqa: F401, whose losses for pictures ask for scipy
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    gpu = torch.cuda.is_available()
-    settings: dict[str, Any] = {"dtype": "auto" if gpu else torch.float32}
+    on = device()
+    settings: dict[str, Any] = {"dtype": torch.float32 if on == "cpu" else "auto"}
     if tp > 1:
         from transformers.distributed import DistributedConfig
 
@@ -107,7 +119,7 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
             f"{export.folder}: the tokenizer has no bos token, which begins documents"
         )
     if tp == 1:
-        model.to("cuda" if gpu else "cpu")  # type: ignore[arg-type]
+        model.to(on)  # type: ignore[arg-type]
     # the rest is advice for talking, such as a penalty for repetition
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return Checkpoint(model.eval(), tokenizer, max_length)
@@ -131,10 +143,10 @@ def _check_cut(config: Any, tp: int) -> None:
         raise StageError(f"tp={tp}: a divisor of {heads}, the model's key and value heads")
 
 
-def weights_hash(folder: Path) -> str:
-    """16 hex digits over all weights of a folder; a file is read once in a process, as long as it stays as it is."""
-    files = sorted(folder.glob("*.safetensors"))
-    every = "-".join(_hash(path, path.stat().st_mtime_ns) for path in files)
+def content_hash(folder: Path) -> str:
+    """16 hex digits over weights, shape and tokenizer; a file is read once in a process, as long as it stays as it is."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    every = "-".join(f"{path.name} {_hash(path, path.stat().st_mtime_ns)}" for path in files)
     return hashlib.sha256(every.encode()).hexdigest()[:16]
 
 

@@ -50,6 +50,11 @@ class ScoringModel(LightevalModel):
         return False
 
     @property
+    def device(self) -> str:
+        """The kind of the model's device."""
+        return str(self.scorer.model.device.type)
+
+    @property
     def max_length(self) -> int:
         """Positions of the model."""
         return self.scorer.max_length

@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
+import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ LEAVING_S = 60
 POLL_S, MAX_POLL_S = 0.05, 1.0
 FAILED = "failed"  # the key under which one says that it will not come
 Work = TypeVar("Work")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ class Place:
         while self.process.rank == 0 and gone < size and time.monotonic() < until:
             time.sleep(POLL_S)
             gone = store.add(f"{what}: gone", 0)
+
+    def told(self, what: str, find: Callable[[], Found]) -> Found:
+        """What the first process finds, which is something that JSON can hold, in all of them: files can be seen late."""
+        if self.first:
+            self._store.set(what, json.dumps(find()))
+        self.meet(f"{what} are known")
+        return json.loads(self._store.get(what))
 
     def fail(self, error: BaseException) -> None:
         """Tell those who wait for this process that it will not come."""

@@ -17,12 +17,18 @@ from llmhpc.evals.tasks import (
     ask,
     copying,
     grammar,
+    induction,
     recall,
     word_order,
 )
 from llmhpc.evals.tasks.grammar import NOUNS
 
 SUBJECTS = ["radius", "colour", "speed", "owner", "title", "engine", "margin", "layout"]
+
+
+def name(number):
+    """One that no other document has, nor a part of it."""
+    return "".join("bdfgklmn"[int(digit)] + "aeiou"[number % 5] for digit in f"{number:03o}")
 
 
 def shard(path, texts):
@@ -41,6 +47,7 @@ def material(tmp_path_factory):
         [
             f"The little house number {n} stands near some quiet river. Nobody opens this door before"
             f" night. Short one. We never saw what those {n} people wanted from us."
+            f" Whatever {name(n)} said or did, old {name(n)} was the one whom {name(n)} met."
             for n in range(40)
         ],
     )
@@ -69,7 +76,7 @@ def right(item: Item) -> str:
     return item.choices[item.gold[0]]
 
 
-@pytest.mark.parametrize("module", [arithmetic, copying, grammar, recall, word_order])
+@pytest.mark.parametrize("module", [arithmetic, copying, grammar, induction, recall, word_order])
 def test_the_same_material_gives_the_same_items_with_the_right_one_at_every_place(module, material):
     found = items(module.Config(), material)
     assert found == items(module.Config(), material)
@@ -93,17 +100,35 @@ def test_sums_are_right_and_shown_ones_are_not_asked():
 
 
 def test_the_next_word_of_a_list_stands_in_it_once(material):
-    for item in items(copying.Config(words=7), material):
+    for item in items(induction.Config(words=7), material):
         whole, begun = (line.split() for line in item.prompt.split("\n"))
         assert len(set(whole)) == 7 and whole[: len(begun)] == begun
         assert right(item) == f" {whole[len(begun)]}"
         assert begun[-1] not in [choice.strip() for choice in item.choices]
 
 
-def test_too_few_words_for_lists_are_said(tmp_path):
+def test_too_few_words_are_said(tmp_path):
     heldout = shard(tmp_path / "heldout.jsonl.zst", ["one two three"])
-    with pytest.raises(NothingToAsk, match="copying: 3 words in the held-out documents, 8 needed"):
+    with pytest.raises(NothingToAsk, match="induction: 3 words in the held-out documents, 8 need"):
+        items(induction.Config(), Material(heldout))
+    with pytest.raises(
+        NothingToAsk, match="copying: 0 rare words twice within 256 characters of 1"
+    ):
         items(copying.Config(), Material(heldout))
+
+
+def test_only_the_right_word_stood_in_the_text_before(material):
+    texts = {document.id: document.text for document in read_documents(material.heldout)}
+    found = items(copying.Config(context_characters=64), material)
+    assert len(found) == 40  # a name for each document, and no other word is rare
+    for item in found:
+        assert len(item.prompt) <= 64
+        assert texts[item.document].count(item.prompt + right(item)) == 1
+        assert re.search(rf"(^|\s){right(item).strip()}\s", item.prompt)
+        wrong = [choice.strip() for n, choice in enumerate(item.choices) if n != item.gold[0]]
+        assert not any(word in item.prompt for word in wrong)
+    by_group = Counter(item.group for item in found)
+    assert set(by_group.values()) == {4}
 
 
 def test_a_pair_differs_by_two_words_that_change_places(material):
@@ -169,7 +194,8 @@ def test_documents_without_a_sentence_are_said(tmp_path):
     ("make", "message"),
     [
         (lambda: arithmetic.Config(largest=2), "largest=2: 3 or more"),
-        (lambda: copying.Config(words=4), "words=4: 5 or more"),
+        (lambda: induction.Config(words=4), "words=4: 5 or more"),
+        (lambda: copying.Config(context_characters=9), "context_characters=9: 32 or more"),
         (lambda: word_order.Config(min_words=9, max_words=8), "max_words=8: min_words=9 or more"),
         (lambda: word_order.Config().check_length(64), "max_words=20: 16 or less"),
         (lambda: recall.Config(items=0), "items=0: 1 or more"),
