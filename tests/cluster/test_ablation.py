@@ -11,7 +11,7 @@ from llmhpc.files import read_json
 from llmhpc.step import stage_of
 
 pytestmark = pytest.mark.slurm
-LEFT_OUT = ("word_order", "recall", "grammar", "copying", "arithmetic")
+LEFT_OUT = ("word_order", "recall", "grammar", "copying")
 
 
 @pytest.fixture

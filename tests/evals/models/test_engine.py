@@ -56,3 +56,19 @@ def test_what_was_left_out_is_there_for_all_who_need_it_later():
         print(sum("_Placeholder" in str(type(module)) for module in sys.modules.values()))
     """
     assert in_a_process(use_it) == "0"
+
+
+def test_a_model_is_loaded_without_the_packages_of_others(untrained_step):
+    load_it = f"""
+        import gc
+        from pathlib import Path
+        from llmhpc.evals.models import exports
+        exports.load(exports.find_exports(Path({str(untrained_step)!r}))[0])
+        assert "scipy" not in sys.modules and gc.isenabled() and gc.get_freeze_count() > 100_000
+        from transformers.loss import loss_for_object_detection as pictures
+        assert [list(half) for half in pictures.linear_sum_assignment([[1, 0], [0, 1]])] == [[0, 1], [1, 0]]
+        before = gc.get_freeze_count()
+        exports.load(exports.find_exports(Path({str(untrained_step)!r}))[0])
+        print(gc.get_freeze_count() - before)
+    """
+    assert in_a_process(load_it) == "0"
