@@ -19,7 +19,11 @@ def words(tiny):
     """The ablation of two seeds in the settings of the small run, with its tokenizer: arrays, and two processes."""
     return [
         "pipeline=ablation",
-        *(word for word in tiny if not any(f"tasks.{task}." in word for task in LEFT_OUT)),
+        *(
+            word
+            for word in tiny
+            if "tasks." not in word or "tasks.continuation" in word or "tasks.heldout" in word
+        ),
         *(f"~stages.evaluate.tasks.{task}" for task in LEFT_OUT),
         "stages.tokenizer.needs.documents=shuffle",
         *(f"stages.{step}.ranks=1" for step in ("raw_filter", "raw_shuffle", "raw_tokenize")),
