@@ -10,6 +10,8 @@ from llmhpc.evals.tasks import EvalTask
 from llmhpc.task import Task
 
 PREVIEW = "preview"  # a look while training goes on is one process's
+PROCESS_GB = 0.7  # of a node's memory, beside the model
+BATCH_GB = 2.0  # of a GPU's
 ITEM_BYTES = 2_000  # a question, and what is kept of the answers to it
 
 
@@ -69,6 +71,18 @@ class Config(Stage):
                     task.check_length(schedule.sequence_length)
             except ConfigError as error:
                 raise ConfigError(f"tasks.{name}.{error}") from None
+
+    def memory_gb(self, played_by: dict[str, Stage]) -> tuple[float, float]:
+        """The weights that its processes on a node hold, and Python; what a batch takes is little beside them."""
+        train: Any = played_by["model"]
+        if not hasattr(train, "model"):
+            return 0.0, 0.0
+        weights = train.model.parameters() / 1e9 / self.tp
+        processes = self.processes() // self.resources.nodes
+        if not self.resources.gpus_per_node:
+            return processes * (4 * weights + PROCESS_GB), 0.0
+        each = weights * (2 if train.schedule.precision.value == "bfloat16" else 4)
+        return processes * (each + PROCESS_GB), each + BATCH_GB
 
     def settle(self) -> None:
         """Note what files of the tasks hold."""

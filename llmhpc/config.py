@@ -139,7 +139,7 @@ class Stage:
         return [Phase("main", self.ranks)]
 
     def processes(self) -> int:
-        """Processes that one task is made of, over all its nodes; only training has more than one."""
+        """Processes that one task is made of, over all its nodes."""
         return 1
 
     def optional_roles(self) -> dict[str, str]:
@@ -164,6 +164,10 @@ class Stage:
         resources.mem_gb, is the limit.
         """
         return []
+
+    def memory_gb(self, played_by: "dict[str, Stage]") -> tuple[float, float]:
+        """What a task takes of a node's memory and of a GPU's, by what plays its roles; 0 where that is not known."""
+        return 0.0, 0.0
 
     def outline(self, inputs: dict[str, Path]) -> str:
         """What this stage will do, in numbers that a plan should show; ``inputs`` may not be sealed yet."""

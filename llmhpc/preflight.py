@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong before anything is written, all of it at once, a line for each."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ def check(cfg: Config, steps: list[Step]) -> list[Finding]:
     todo = [step for step in steps if not artifact.sealed(step.out)]
     on_slurm = cfg.cluster.executor is Executor.slurm
     machine_gb = None if on_slurm else _machine_gb()
-    findings = [finding for step in todo for finding in _of_step(step, machine_gb)]
+    findings = [finding for step in todo for finding in _of_step(cfg, step, machine_gb)]
     findings += _of_root(cfg, steps)
     if todo and (why := ledger.overdrawn(cfg.cluster.budget, [step.out for step in steps])):
         findings.append(Finding(why))
@@ -51,13 +52,32 @@ def footprint(steps: list[Step]) -> Footprint:
     return Footprint(total, files)
 
 
-def _of_step(step: Step, machine_gb: float | None) -> Iterator[Finding]:
+def _of_step(cfg: Config, step: Step, machine_gb: float | None) -> Iterator[Finding]:
     try:
         step.stage.before_launch()
     except ConfigError as error:
         yield Finding(f"stages.{step.name}.{error}")
     for finding in step.stage.foresee(step.inputs, step.out, machine_gb=machine_gb):
         yield Finding(f"stages.{step.name}.{finding.message}", finding.estimate)
+    played_by = {role: cfg.stages[need] for role, need in step.stage.needs.items()}
+    yield from _of_memory(step, *step.stage.memory_gb(played_by), machine_gb)
+
+
+def _of_memory(step: Step, node: float, gpu: float, machine_gb: float | None) -> Iterator[Finding]:
+    """Whether what a task is known to take is there."""
+    resources = step.stage.resources
+    there = resources.mem_gb if machine_gb is None else machine_gb
+    key = f"stages.{step.name}.resources"
+    takes = "a task takes about {:.1f} GB"
+    if node > there and machine_gb is None:
+        wanted = f"{takes.format(node)}; {math.ceil(node)}"
+        yield Finding(f"{key}.mem_gb={there:g}: {wanted}", estimate=True)
+    elif node > there:
+        has = f"{takes.format(node)}, this machine has {there:.0f}; a smaller model"
+        yield Finding(f"{key}: {has}", estimate=True)
+    if gpu > resources.gpu_mem_gb:
+        wanted = f"{takes.format(gpu)} of a GPU; a larger one, or more processes to a model"
+        yield Finding(f"{key}.gpu_mem_gb={resources.gpu_mem_gb:g}: {wanted}", estimate=True)
 
 
 def _of_root(cfg: Config, steps: list[Step]) -> Iterator[Finding]:

@@ -129,6 +129,25 @@ def test_a_process_that_its_memory_does_not_hold(overrides, begin, parts, findin
     assert message.endswith("parallel.micro_batch or more parallel.cp, tp or pp")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["cluster=slurm"], "resources.mem_gb=2: a task takes about 4.9 GB; 5"),
+        (["cluster=slurm", "stages.evaluate.resources.mem_gb=5"], ""),
+        (["cluster=slurm", "stages.evaluate.dp=2"], "resources.mem_gb=2: a task takes about 9.7 GB; 10"),
+        (["cluster=slurm", "stages.evaluate.dp=2", "stages.evaluate.resources.nodes=2"], "resources.mem_gb=2: a task takes about 4.9 GB; 5"),
+        (["cluster=slurm", "stages.evaluate.tp=2", "stages.evaluate.dp=2"], "resources.mem_gb=2: a task takes about 11.1 GB; 12"),
+        (["stages.evaluate.dp=64"], "resources: a task takes about 311.1 GB, this machine has "),
+        (["stages.evaluate.resources={gpus_per_node: 1, gpu_mem_gb: 4, mem_gb: 9}"],
+         "resources.gpu_mem_gb=4: a task takes about 6.2 GB of a GPU; a larger one, or more processes to a model"),
+    ],
+)  # fmt: skip
+def test_an_evaluation_that_its_memory_does_not_hold(overrides, message, findings):
+    found = findings("dry_run=true", *BIG, *overrides)
+    mine = [f.message for f in found if f.message.startswith("stages.evaluate.resources")]
+    assert [f"stages.evaluate.{message}" in one for one in mine] == [True] * bool(message), mine
+
+
 def test_a_process_that_this_machine_does_not_hold(findings):
     wide = ["stages.train.schedule.sequence_length=4000000", "stages.train.parallel.recompute=true"]
     found = [f for f in findings(*BIG, *wide) if "GB are free" not in f.message]

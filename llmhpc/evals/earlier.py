@@ -7,7 +7,7 @@ from llmhpc.evals import files
 from llmhpc.evals.answering import Answer, Answers
 from llmhpc.evals.items import Asked
 from llmhpc.evals.models import exports
-from llmhpc.files import read_json
+from llmhpc.files import read_json, sha256
 from llmhpc.handoff import artifact, provenance
 
 
@@ -21,22 +21,34 @@ class Earlier:
     def __init__(self, root: Path) -> None:
         self.device = exports.device()
         here = provenance.versions()
-        self._homes = [
-            home
-            for home in sorted(path.parent for path in root.glob("*/scores"))
-            if artifact.sealed(home) and read_json(home / artifact.MANIFEST)["versions"] == here
-        ]
+        self._files = {}  # of each step, as it was sealed
+        for home in sorted(path.parent for path in root.glob("*/scores")):
+            manifest = read_json(home / artifact.MANIFEST) or {}
+            if manifest.get("versions") == here:
+                self._files[home] = manifest["files"]
 
     def answers(self, export: exports.Export, asked: Asked) -> Answers | None:
         """The answers of an export to a task; None if no step has them."""
-        for home in self._homes:
-            scores = read_json(files.scores_of(home, export.step)) or {}
-            task = scores.get("tasks", {}).get(asked.name, {})
-            same = scores.get("hash") == exports.content_hash(export.folder)
-            if same and (task.get("hash"), task.get("device")) == (asked.hash, self.device):
-                rows = _rows(files.items_of(home, export.step), asked)
+        for home in self._files:
+            items = files.items_of(home, export.step)
+            if self._has(home, export, asked) and self._as_sealed(home, items):
+                rows = _rows(items, asked)
                 return Answers(self.device, {row["item"]: _answer(row) for row in rows})
         return None
+
+    def _has(self, home: Path, export: exports.Export, asked: Asked) -> bool:
+        path = files.scores_of(home, export.step)
+        if not self._as_sealed(home, path):
+            return False
+        scores = read_json(path)
+        task = scores["tasks"].get(asked.name, {})
+        same = (task.get("hash"), task.get("device")) == (asked.hash, self.device)
+        return same and scores.get("hash") == exports.content_hash(export.folder)
+
+    def _as_sealed(self, home: Path, path: Path) -> bool:
+        """True if a file is what the step's manifest says."""
+        entry = self._files[home].get(str(path.relative_to(home)))
+        return entry is not None and path.is_file() and sha256(path) == entry["sha256"]
 
 
 def _rows(path: Path, asked: Asked) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from llmhpc.errors import ArtifactError, LlmhpcError
 from llmhpc.executors.recovery import decide
 from llmhpc.files import read_json
 from llmhpc.handoff import artifact, attempts, claim, ledger
-from llmhpc.handoff.state import RUNNING, state_of
+from llmhpc.handoff.state import QUEUED, RUNNING, state_of
 from llmhpc.planning.plan import Step
 
 POLL_S = 0.1
@@ -84,6 +84,8 @@ class _Work:
 
     def state(self) -> tuple[Step, str]:
         """The step and one line about how far it is."""
+        if self.queue and not self.jobs and not self.failed:
+            return self.step, f"{QUEUED}: for a free core"
         state = state_of(self.step.out, self.step.stage.phases())
         by = f"by {self.maker}" if self.maker and state.word == RUNNING else ""
         note = ", ".join(part for part in (by, state.note) if part)

@@ -13,7 +13,7 @@ import torch
 from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.evals.models import exports
 from llmhpc.evals.tasks import continuation, heldout, pairs
-from llmhpc.files import write_json
+from llmhpc.files import sha256, write_json
 from llmhpc.handoff import artifact, provenance
 from llmhpc.jobs.evaluate import Config, run
 from llmhpc.task import Task
@@ -345,8 +345,13 @@ def sealed_beside(results, tmp_path):
     """A root in which a sealed step has the answers of ``results``."""
     home = tmp_path / "evaluate-0"
     shutil.copytree(results[3], home)
-    write_json(home / artifact.MANIFEST, {"versions": provenance.versions()})
+    seal(home, provenance.versions())
     return home
+
+
+def seal(home: Path, versions: dict[str, str]) -> None:
+    files = {name: {"sha256": sha256(home / name)} for name in files_of(home)}
+    write_json(home / artifact.MANIFEST, {"versions": versions, "files": files})
 
 
 def test_a_task_more_asks_only_its_own_items(
@@ -376,8 +381,12 @@ def test_a_task_more_asks_only_its_own_items(
     "change",
     {
         "not sealed": lambda home, train: (home / artifact.MANIFEST).unlink(),
-        "other packages": lambda home, train: write_json(
-            home / artifact.MANIFEST, {"versions": provenance.versions() | {"torch": "1.0"}}
+        "other packages": lambda home, train: seal(home, provenance.versions() | {"torch": "1.0"}),
+        "damaged": lambda home, train: (
+            (home / "items" / f"{STEPS[0]}.parquet").open("a").write(" ")
+        ),
+        "edited": lambda home, train: replace_in(
+            home / "scores" / f"{STEPS[0]}.json", '"items": 80', '"items": 81'
         ),
         "another tokenizer": lambda home, train: (
             (train / "exports" / STEPS[0] / "tokenizer.json").open("a").write(" ")
@@ -385,12 +394,8 @@ def test_a_task_more_asks_only_its_own_items(
         "another shape": lambda home, train: (
             (train / "exports" / STEPS[0] / "config.json").open("a").write(" ")
         ),
-        "on a GPU": lambda home, train: replace_in(
-            home / "scores" / f"{STEPS[0]}.json", '"cpu"', '"cuda"'
-        ),
-        "other questions": lambda home, train: replace_in(
-            home / "scores" / f"{STEPS[0]}.json", '"hash": "', '"hash": "0'
-        ),
+        "on a GPU": lambda home, train: replace_and_seal(home, '"cpu"', '"cuda"'),
+        "other questions": lambda home, train: replace_and_seal(home, '"hash": "', '"hash": "0'),
     }.items(),
     ids=lambda change: change[0],
 )
@@ -409,6 +414,12 @@ def test_answers_are_not_taken_from(
     change[1](sealed_beside, train)
     with pytest.raises(KeyboardInterrupt):
         evaluate(train, tokens_step, tmp_path / "evaluate-2")
+
+
+def replace_and_seal(home: Path, old: str, new: str) -> None:
+    replace_in(home / "scores" / f"{STEPS[0]}.json", old, new)
+    (home / artifact.MANIFEST).unlink()
+    seal(home, provenance.versions())
 
 
 def replace_in(path: Path, old: str, new: str) -> None:
