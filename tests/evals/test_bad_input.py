@@ -31,7 +31,7 @@ def rows_in(folder: Path, *rows: dict) -> Path:
     ("rows", "said"),
     [
         ([{"question": "q", "choices": ["a", "b"]}], ".gold: {file}:1: 'gold' is undefined; the row has question, choices"),
-        ([{"question": "q", "choices": ["a", "b"], "gold": g} for g in (0, 2)], ".gold: {file}:2: 2 is no place among 2, from 0"),
+        ([{"question": "q", "choices": ["a", "b"], "gold": g} for g in (0, 2)], ".gold: {file}:2: 2 where 0 to 1 is right"),
         ([], ".split=test: no rows in {folder}"),
     ],
     ids=["a field is missing", "gold is out of range", "no rows"],

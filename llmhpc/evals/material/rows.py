@@ -85,7 +85,7 @@ class Row(NamedTuple):
         indices = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
         right = all(isinstance(i, int) and not isinstance(i, bool) for i in indices)
         if not (indices and right and all(0 <= i < among for i in indices)):
-            raise self.wrong(setting, f"{_short(value)} is no place among {among}, from 0")
+            raise self.wrong(setting, f"{_short(value)} where 0 to {among - 1} is right")
         return tuple(indices)
 
     def name(self, setting: str, source: str) -> str:
