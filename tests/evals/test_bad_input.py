@@ -62,9 +62,12 @@ def without(name: str):
     return spoil
 
 
-def cut(export: Path) -> None:
-    weights = export / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
+def cut(name: str):
+    def spoil(export: Path) -> None:
+        path = export / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return spoil
 
 
 def in_parts(export: Path) -> None:
@@ -80,7 +83,12 @@ def in_parts(export: Path) -> None:
         (without("tokenizer.json"), r"000000: no tokenizer\.json; the export is not whole"),
         (without("model.safetensors"), r"000000: no model\.safetensors; the export is not whole"),
         (in_parts, r"000000: no model-2-of-2\.safetensors; the export is not whole"),
-        (cut, r"000000/model\.safetensors: .*not fully covered; the export is not whole"),
+        (
+            cut("model.safetensors"),
+            r"000000/model\.safetensors: .*not fully covered; the export is not whole",
+        ),
+        (cut("tokenizer.json"), r"000000/tokenizer\.json: .*line \d+ .*; the export is not whole"),
+        (cut("config.json"), r"000000/config\.json: .*line \d+ .*; the export is not whole"),
     ],
 )
 def test_an_export_that_is_not_whole_is_told_before_anything_is_scored(training, spoil, said):

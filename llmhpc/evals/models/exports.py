@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,8 @@ def find_exports(train: Path) -> list[Export]:
         raise ArtifactError(f"{train / 'exports.json'}: lists no exported checkpoint")
     exports = [Export(e["step"], e["tokens"], e["path"], train / e["path"]) for e in listed]
     for export in exports:
+        for path in sorted(export.folder.glob("*.json")):
+            _check_json(path)
         needed = (*NEEDED, *_parts(export.folder))
         if missing := [name for name in needed if not (export.folder / name).is_file()]:
             raise ArtifactError(
@@ -60,6 +63,14 @@ def _parts(folder: Path) -> set[str]:
     """The names of the files of weights."""
     index = read_json(folder / INDEX)
     return set(index["weight_map"].values()) if index else {"model.safetensors"}
+
+
+def _check_json(path: Path) -> None:
+    """Raise ArtifactError if a file was cut."""
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}; the export is not whole") from None
 
 
 def _check_size(path: Path) -> None:
