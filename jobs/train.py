@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llmhpc.config import NOT_IDENTITY, Finding, Footprint, Stage, at_least, fraction
+from llmhpc.config import (
+    IDENTITY_IF_SET,
+    NOT_IDENTITY,
+    Finding,
+    Footprint,
+    Stage,
+    at_least,
+    fraction,
+)
 from llmhpc.errors import ConfigError
 from llmhpc.files import read_json
 from llmhpc.models import Model
@@ -45,6 +53,8 @@ class Config(Stage):
     pretrained: str = (
         ""  # whose weights training begins with: a Hugging Face folder, or NAME@COMMIT of the hub
     )
+    # what that folder holds, as a hash; the launcher notes it
+    pretrained_content: str = field(default="", metadata=IDENTITY_IF_SET)
     checkpoint_every: int = 100  # steps; the last step always has a checkpoint
     # of these as many of the newest stay (0: all), and those of every so many steps beside them; exports all stay
     keep_checkpoints: int = field(default=0, metadata=NOT_IDENTITY)
@@ -202,6 +212,11 @@ class Config(Stage):
             raise ConfigError(
                 f"needs.{taken[0]}: a name for something else; another one in a mixture"
             )
+
+    def settle(self) -> None:
+        """Note what a folder of another model holds, if it is there."""
+        if self.pretrained and (folder := Path(self.pretrained)).is_dir():
+            self.pretrained_content = pretrained.content(folder)
 
     def foresee(
         self, inputs: dict[str, Path], out: Path, *, machine_gb: float | None

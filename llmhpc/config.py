@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from llmhpc.errors import ConfigError
 
 NOT_IDENTITY = {"identity": False}  # field metadata: where or how fast it runs, not what it makes
+IDENTITY_IF_SET = {"identity": "if set"}  # of a field that older steps had not, and do without
 
 
 class Executor(Enum):

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from llmhpc.config import Config, Stage
+from llmhpc.config import IDENTITY_IF_SET, Config, Stage
 from llmhpc.errors import ConfigError
 
 FINGERPRINT_DIGITS = 8
@@ -104,7 +104,7 @@ def plain(value: Any, *, identity_only: bool = False) -> Any:
         return {
             f.name: plain(getattr(value, f.name), identity_only=identity_only)
             for f in fields(value)
-            if not identity_only or f.metadata.get("identity", True)
+            if not identity_only or _tells(f.metadata.get("identity", True), getattr(value, f.name))
         }
     if isinstance(value, Enum):
         return value.name
@@ -113,6 +113,11 @@ def plain(value: Any, *, identity_only: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, identity_only=identity_only) for item in value]
     return value
+
+
+def _tells(identity: bool | str, value: Any) -> bool:
+    """Whether a field is part of what tells one step from another."""
+    return bool(value) if identity == IDENTITY_IF_SET["identity"] else bool(identity)
 
 
 def _order(stages: dict[str, Stage]) -> list[str]:

@@ -3,6 +3,7 @@
 What such a folder is called in Hugging Face's terms each architecture's module ``hugging_face`` knows.
 """
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from llmhpc.tokens import hub
 from llmhpc.tokens.folder import TOKENIZER, tokens
 
 CONFIG = "config.json"
+SAMPLES, SAMPLE_BYTES = 64, 1 << 18  # of a file
 ONLY_AT_THE_START = ("init_std",)  # says nothing of a model that is trained
 
 
@@ -32,6 +34,20 @@ def _folder(place: str, wanted: tuple[str, ...]) -> Path:
         return hub.folder(place, wanted)
     except ConfigError as error:
         raise ConfigError(f"pretrained={error}") from None
+
+
+def content(folder: Path) -> str:
+    """16 hex digits of what a folder holds; of files of many gigabytes the sizes and samples from all over them."""
+    every = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            size = path.stat().st_size
+            every.update(f"{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                for number in range(SAMPLES):
+                    file.seek(max(0, size - SAMPLE_BYTES) * number // (SAMPLES - 1))
+                    every.update(file.read(SAMPLE_BYTES))
+    return every.hexdigest()[:16]
 
 
 def check(folder: Path, model: Model) -> None:

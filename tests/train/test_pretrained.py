@@ -10,6 +10,7 @@ from llmhpc.errors import ArtifactError, ConfigError
 from llmhpc.files import read_json, sha256
 from llmhpc.models.llama import Config as Llama
 from llmhpc.models.llama import RopeScaling, hugging_face
+from llmhpc.planning.plan import plain
 from llmhpc.tokens.reader import TokenFiles
 from llmhpc.train.data import Batches
 
@@ -223,3 +224,21 @@ def test_tensors_that_are_not_there_are_named(folder, tmp_path):
     model = Llama(vocab_size=128, hidden_size=64, layers=5, intermediate_size=96)
     with pytest.raises(ArtifactError, match=r"has no tensor model\.layers\.4\.input_layernorm"):
         Imported(folder, model)
+
+
+def test_another_content_of_the_folder_is_another_training(runs, folder, tmp_path):
+    def identity(copy):
+        cfg = runs.settings(pretrained=str(copy))
+        cfg.settle()
+        return plain(cfg, identity_only=True)
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    before = identity(copy)
+    assert identity(copy) == before
+    for name in ("config.json", sorted(path.name for path in copy.glob("*.safetensors"))[1]):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert identity(copy) != before
+        (copy / name).write_bytes(whole)
+    assert identity(copy) == before
+    assert "pretrained_content" not in plain(runs.settings(), identity_only=True)
