@@ -133,7 +133,9 @@ def _store(place: Place, nodes: int, folder: Path) -> dist.Store:
         return dist.HashStore()
     if place.launcher == "torchrun":
         return next(dist.rendezvous("env://"))[0]
-    return _meet(place, nodes, folder)
+    store = _meet(place, nodes, folder)
+    _call_the_roll(place, store)
+    return store
 
 
 def _connect(place: Place, size: int, store: dist.Store) -> None:
@@ -167,6 +169,18 @@ def _meet(place: Place, nodes: int, folder: Path) -> dist.Store:
     deadline = time.monotonic() + MEETING_S
     while (address := read_json(card)) is None:
         if time.monotonic() > deadline:
-            raise StageError(f"process 0 did not write {card} within {MEETING_S} s")
+            raise PeerLostError(f"process 0 did not write {card} within {MEETING_S} s")
         time.sleep(POLL_S)
     return dist.TCPStore(address["host"], address["port"], place.size, is_master=False)
+
+
+def _call_the_roll(place: Place, store: dist.Store) -> None:
+    """Wait until every process is there: one that was killed before does not keep the others for half an hour."""
+    if store.add("came", 1) == place.size:
+        store.set("all came", "")
+    deadline = time.monotonic() + MEETING_S
+    while not store.check(["all came"]):
+        if time.monotonic() > deadline:
+            came = store.add("came", 0)
+            raise PeerLostError(f"{came} of {place.size} processes came within {MEETING_S} s")
+        time.sleep(POLL_S)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from llmhpc import processes
 from llmhpc.config import Resources
-from llmhpc.errors import StageError
+from llmhpc.errors import PeerLostError, StageError
 from llmhpc.processes import find_place
 
 
@@ -66,11 +67,29 @@ def test_torchrun_by_hand_trains_and_seals(runs, single, tmp_path):
         assert abs(one["loss"] - other["loss"]) < 1e-5
 
 
+def test_who_never_comes_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "MEETING_S", 1)
+    for name, value in {"JOB_ID": "7", "NTASKS": "2", "GLOBALID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
+    with (
+        pytest.raises(PeerLostError, match="1 of 2 processes came within 1 s"),
+        processes.joined(2, Resources(), tmp_path),
+    ):
+        pytest.fail("alone")
+    monkeypatch.setenv("SUBMITIT_LOCAL_GLOBALID", "1")
+    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "8")
+    with (
+        pytest.raises(PeerLostError, match="process 0 did not write .* within 1 s"),
+        processes.joined(2, Resources(), tmp_path),
+    ):
+        pytest.fail("alone")
+
+
 @pytest.mark.slow
 def test_two_runs_at_once_on_a_machine_do_not_meet(runs, tmp_path):
     both = [runs.start(tmp_path / name, parallel={"dp": 2}) for name in ("one", "other")]
-    for processes in both:
-        processes.finish()
+    for run in both:
+        run.finish()
     one, other = (runs.records(tmp_path / name) for name in ("one", "other"))
     assert [r["loss"] for r in one] == [r["loss"] for r in other]
 
