@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from llmhpc.evals.files import SCORES
 from llmhpc.report.upstream import Made
 
+SCORES = "scores.jsonl"
 METRIC_NAMES = {  # what the short names in scores.jsonl mean; others are shown as they are
     "bits_per_byte": "bits per byte",
     "byte_perplexity": "perplexity, by byte",

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from llmhpc.evals.files import DOMAINS, SCORES
 from llmhpc.report import charts, copies
-from llmhpc.report.curves import Curve, curves, headlines
+from llmhpc.report.curves import SCORES, Curve, curves, headlines
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
 TITLE = "Evaluation"
 CONFIDENT = 1.96  # standard errors to each side: an interval of 95%
+DOMAINS = "domains.jsonl"
 OPEN_ROWS = 12  # a longer table of domains is folded
 
 Lines = list[dict[str, Any]]

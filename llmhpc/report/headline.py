@@ -6,9 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from llmhpc.evals.files import SCORES
 from llmhpc.report import copies, numbers, verdict
-from llmhpc.report.curves import Curve, curves, headlines
+from llmhpc.report.curves import SCORES, Curve, curves, headlines
 from llmhpc.report.section import Limits
 from llmhpc.report.upstream import History, Made
 
