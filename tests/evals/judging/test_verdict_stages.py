@@ -93,7 +93,7 @@ def model(tmp_path):
         folder = home / f"exports/{step:06d}"
         folder.mkdir(parents=True)
         for name in ("config.json", "tokenizer.json"):
-            (folder / name).write_text(f"{name} {step}")
+            (folder / name).write_text(json.dumps(f"{name} {step}"))
         save_file({"weight": np.array([step])}, folder / "model.safetensors")
         listed.append({"step": step, "tokens": step * 10_000, "path": f"exports/{step:06d}"})
     (home / "exports.json").write_text(json.dumps(listed))
