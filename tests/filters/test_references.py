@@ -83,6 +83,6 @@ def test_real_texts_are_judged_as_by_datatrove_on_remembered_words():
 @pytest.mark.slow
 def test_pages_of_the_quickstart_are_judged_as_by_datatrove_on_remembered_words():
     source = compose([]).stages["collect"].source
-    pages = pages_of(source, Reading(rank=0, ranks=8))
+    pages = pages_of(source, Reading(rank=0, ranks=4))
     texts = [main_text(decode(page.body, page.content_type)) for page in pages]
     check([text for text in texts if text.split()], Splitter.remembered)
