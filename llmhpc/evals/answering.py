@@ -1,4 +1,4 @@
-"""What a checkpoint answers to all items of one task, on disk: nothing is asked twice of the same weights."""
+"""What a checkpoint answers to all items of one task, on disk: nothing is asked twice of the same model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
 
 
 def folder_of(kept: Path, export: exports.Export) -> Path:
-    """Where what an export said is kept; its name follows the weights."""
+    """Where what an export said is kept; its name follows what is in its files."""
     return kept / f"{export.step:06d}-{exports.content_hash(export.folder)}"
 
 

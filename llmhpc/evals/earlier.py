@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from llmhpc.errors import ArtifactError
 from llmhpc.evals import files
 from llmhpc.evals.answering import Answer, Answers
 from llmhpc.evals.items import Asked
 from llmhpc.evals.models import exports
-from llmhpc.files import read_json, sha256
+from llmhpc.files import read_json
 from llmhpc.handoff import artifact, provenance
 
 
@@ -48,7 +49,13 @@ class Earlier:
     def _as_sealed(self, home: Path, path: Path) -> bool:
         """True if a file is what the step's manifest says."""
         entry = self._files[home].get(str(path.relative_to(home)))
-        return entry is not None and path.is_file() and sha256(path) == entry["sha256"]
+        if entry is None:
+            return False
+        try:
+            artifact.check_file(path, entry)
+        except ArtifactError:
+            return False
+        return True
 
 
 def _rows(path: Path, asked: Asked) -> list[dict[str, Any]]:

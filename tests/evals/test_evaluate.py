@@ -350,7 +350,10 @@ def sealed_beside(results, tmp_path):
 
 
 def seal(home: Path, versions: dict[str, str]) -> None:
-    files = {name: {"sha256": sha256(home / name)} for name in files_of(home)}
+    files = {
+        name: {"bytes": len(content), "sha256": sha256(home / name)}
+        for name, content in files_of(home).items()
+    }
     write_json(home / artifact.MANIFEST, {"versions": versions, "files": files})
 
 

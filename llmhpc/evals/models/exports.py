@@ -130,7 +130,7 @@ def load(export: Export, tp: int = 1) -> Checkpoint:
             f"{export.folder}: the tokenizer has no bos token, which begins documents"
         )
     if tp == 1:
-        model.to(on)  # type: ignore[arg-type]
+        model.to(on)  # type: ignore[arg-type]  # transformers wraps it without its signature
     # the rest is advice for talking, such as a penalty for repetition
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return Checkpoint(model.eval(), tokenizer, max_length)
